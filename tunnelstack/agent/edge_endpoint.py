@@ -15,6 +15,7 @@ from tunnelstack.control.config.proxy_env import PORTS
 from tunnelstack.control.config.records import EdgeAddress
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
+from tunnelstack.settings.record import Record
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.secure import SecureEndpoint
 from tunnelstack.transport.tls import clientContext, loadCertificates, loadIdentity
@@ -29,8 +30,8 @@ EDGE_TRUST, TABLE_TRUST = "--ca-file (ca_file in [[edge]])", "ca_file in its tab
 """The settings by which an operator trusts another authority, as error messages name them."""
 
 
-@frozen
-class EdgeEndpoint:
+@frozen(eq=False, repr=False)
+class EdgeEndpoint(Record):
     """
     How an edge is dialled.
 

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
+from tunnelstack.settings.record import Record
 from tunnelstack.transport.clientstring import clientEndpoint
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut, hostEndpoint, isLocalhost
@@ -62,8 +63,8 @@ class NotATarget(ConfigurationError):
     """
 
 
-@frozen
-class _Place:
+@frozen(eq=False, repr=False)
+class _Place(Record):
     """
     The host and port of a target.
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from tunnelstack.settings.record import Record
 
-@frozen
-class LastReload:
+
+@frozen(eq=False, repr=False)
+class LastReload(Record):
     """
     The result of a reload.
 

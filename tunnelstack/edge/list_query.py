@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from attrs import frozen
 
 from tunnelstack.errors import Denied
+from tunnelstack.settings.record import Record
 
 T = TypeVar("T")
 
@@ -19,8 +20,8 @@ LONGEST = 256
 """Characters of the text of a filter."""
 
 
-@frozen
-class ListQuery:
+@frozen(eq=False, repr=False)
+class ListQuery(Record):
     """
     A part of a list.
 

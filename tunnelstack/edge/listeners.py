@@ -21,6 +21,7 @@ from zope.interface import implementer
 from tunnelstack.control.config.records import ListenerConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
+from tunnelstack.settings.record import Record
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.http2.alpn import ALPN_HTTP1, ALPN_HTTP2
 from tunnelstack.wire.printable_text import quoted
@@ -39,8 +40,8 @@ BACKLOG = 512
 """Connections that the system queues until the edge accepts them, unless the endpoint string has its own C{backlog}."""
 
 
-@frozen(kw_only=True)
-class EdgeListener:
+@frozen(kw_only=True, eq=False, repr=False)
+class EdgeListener(Record):
     """
     One endpoint of the public side, with the settings of its connections.
 

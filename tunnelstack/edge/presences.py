@@ -12,13 +12,14 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from tunnelstack.interfaces import ITunnel
+from tunnelstack.settings.record import Record
 
 MOST_DEPARTURES = 50
 """Sessions that have ended and are remembered."""
 
 
-@frozen
-class Presence:
+@frozen(eq=False, repr=False)
+class Presence(Record):
     """
     A session that is connected.
 
@@ -31,8 +32,8 @@ class Presence:
     since: float
 
 
-@frozen
-class Departure:
+@frozen(eq=False, repr=False)
+class Departure(Record):
     """
     A session that has ended.
 

@@ -26,6 +26,7 @@ from tunnelstack.exchange.forward import NULL_RECEIVER
 from tunnelstack.exchange.html_page import HTML, htmlPage
 from tunnelstack.exchange.whole_message import JSON
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.addresses import read_address
 from tunnelstack.wire.http1 import cdn_loop
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES
@@ -54,8 +55,8 @@ SECURITY = (
 )
 
 
-@frozen
-class UpService:
+@frozen(eq=False, repr=False)
+class UpService(Record):
     """
     A service that has a connected agent.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from attrs import asdict, frozen
 
 from tunnelstack.exchange.traits import Timeouts
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.http1.head import HeadLimits
 
 OWN_OCTETS = 16 * 1024
@@ -21,8 +22,8 @@ EARLIER = 3.0
 """Seconds that an agent waits less than its edge for the response of a server, so that visitors see the agent's explanation."""
 
 
-@frozen(kw_only=True)
-class ExchangeBounds:
+@frozen(kw_only=True, eq=False, repr=False)
+class ExchangeBounds(Record):
     """
     The defaults are what an edge means that announces nothing.
 

@@ -14,14 +14,15 @@ from zope.interface import implementer
 
 from tunnelstack.exchange.errors import FailureKind
 from tunnelstack.interfaces import IServerExchange
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.http1.head import ResponseHead
 
 SECONDS = 30.0
 """Seconds within which a client must have read the whole response."""
 
 
-@frozen
-class PiecewiseResponse:
+@frozen(eq=False, repr=False)
+class PiecewiseResponse(Record):
     """
     A response whose body is made while it is sent.  It is sent as a
     L{WholeResponse<tunnelstack.exchange.whole_message.WholeResponse>} is.

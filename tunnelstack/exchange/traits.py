@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from tunnelstack.settings.record import Record
 
-@frozen(kw_only=True)
-class Traits:
+
+@frozen(kw_only=True, eq=False, repr=False)
+class Traits(Record):
     """
     What the carrier of an exchange can do; read before the head is sent.
 
@@ -36,8 +38,8 @@ STREAMED = Traits()
 """Of HTTP/1.1 over a stream or a connection, which can do everything."""
 
 
-@frozen(kw_only=True)
-class Timeouts:
+@frozen(kw_only=True, eq=False, repr=False)
+class Timeouts(Record):
     """
     How long each phase of an exchange may take, in seconds.
 

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead
 
 BODY_SECONDS = 10.0
@@ -26,8 +27,8 @@ JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 
 
-@frozen
-class WholeRequest:
+@frozen(eq=False, repr=False)
+class WholeRequest(Record):
     """
     A request with all of its body.
 
@@ -46,8 +47,8 @@ class WholeRequest:
         return self.head.target.partition(b"?")[0]
 
 
-@frozen
-class WholeResponse:
+@frozen(eq=False, repr=False)
+class WholeResponse(Record):
     """
     A response with all of its body.
 

@@ -27,6 +27,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from tunnelstack.interfaces import ISession
+from tunnelstack.settings.record import Record
 from tunnelstack.transport.direct_write import unsent
 
 LOOK_SECONDS = 1.0
@@ -107,8 +108,8 @@ class BudgetMember(Protocol):
         """
 
 
-@frozen
-class Stalled:
+@frozen(eq=False, repr=False)
+class Stalled(Record):
     """
     A stream that could be reset.
 

@@ -24,6 +24,7 @@ from zope.interface import Interface, implementer
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.plugins import installedPlugins
+from tunnelstack.settings.record import Record
 from tunnelstack.settings.tables import DialectDefaults, DialectSettings, DialectTables
 
 FOLDER = Path(__file__).parent.parent / "dialect"
@@ -36,8 +37,8 @@ class IDialectPackage(Interface):
 
 
 @implementer(IPlugin, IDialectPackage)
-@frozen
-class DialectPackage:
+@frozen(eq=False, repr=False)
+class DialectPackage(Record):
     """
     A dialect and its Python package.
 

@@ -19,6 +19,7 @@ from secrets import token_bytes
 from attrs import field, frozen
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.record import Record
 
 DEFAULT_LN = 14
 HASH_OCTETS = 32
@@ -32,8 +33,8 @@ _ENTRY = re.compile(
 )
 
 
-@frozen
-class PasswordEntry:
+@frozen(eq=False, repr=False)
+class PasswordEntry(Record):
     """
     A user and the hash of the user's password.
 

@@ -14,6 +14,7 @@ from pwd import getpwuid
 from attrs import frozen
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.record import Record
 
 ADMIN_SOCKET = "admin.sock"
 
@@ -68,8 +69,8 @@ def socketPath(path: Path) -> tuple[str, int]:
     return f"/proc/self/fd/{descriptor}/{path.name}", descriptor
 
 
-@frozen
-class StateDirectory:
+@frozen(eq=False, repr=False)
+class StateDirectory(Record):
     """
     The state folder.  It is created when a file is first written.
     """

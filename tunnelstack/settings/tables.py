@@ -10,6 +10,8 @@ from typing import Any, TypeVar, cast
 
 from attrs import AttrsInstance, Factory, evolve, fields, frozen, has
 
+from tunnelstack.settings.record import Record
+
 R = TypeVar("R")
 
 Records = Mapping[str, tuple[Any, ...]]
@@ -71,8 +73,8 @@ def _nothing(tables: Tables) -> None:
     """
 
 
-@frozen
-class Table:
+@frozen(eq=False, repr=False)
+class Table(Record):
     """
     A table of a dialect.
 
@@ -89,8 +91,8 @@ class Table:
     live: bool = False
 
 
-@frozen(kw_only=True)
-class DialectSettings:
+@frozen(kw_only=True, eq=False, repr=False)
+class DialectSettings(Record):
     """
     The tables that a dialect adds to configuration files.
 
@@ -106,8 +108,8 @@ class DialectSettings:
     checkAgent: Callable[[Tables], object] = _nothing
 
 
-@frozen(kw_only=True)
-class DialectDefaults:
+@frozen(kw_only=True, eq=False, repr=False)
+class DialectDefaults(Record):
     """
     What a dialect does without a table in a file.
 

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
 from tunnelstack.records import Principal
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.negotiation.base import NO_PARAMETERS
 
 
@@ -57,8 +58,8 @@ class StreamAddress:
 
 
 @implementer(IAddress)
-@frozen(kw_only=True)
-class TunnelAddress:
+@frozen(kw_only=True, eq=False, repr=False)
+class TunnelAddress(Record):
     """
     The public side of a tunnel.
 

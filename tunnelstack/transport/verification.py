@@ -22,6 +22,8 @@ from OpenSSL.crypto import X509
 from OpenSSL.SSL import Connection, Error, X509VerificationCodes
 from service_identity.hazmat import DNS_ID, DNSPattern
 
+from tunnelstack.settings.record import Record
+
 SYSTEM_TRUST = "SSL_CERT_FILE in the environment"
 """What adds a trusted authority where no setting does."""
 
@@ -88,8 +90,8 @@ class CertificateRejected(Error):
         return f"{self.cause}; {self.remedy}"
 
 
-@frozen
-class ServerName:
+@frozen(eq=False, repr=False)
+class ServerName(Record):
     """
     The host that a server's certificate has to be for.
 

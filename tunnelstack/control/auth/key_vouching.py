@@ -12,11 +12,12 @@ from attrs import frozen
 
 from tunnelstack.control.auth.permissions import matches
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.printable_text import quoted
 
 
-@frozen
-class VouchRule:
+@frozen(eq=False, repr=False)
+class VouchRule(Record):
     """
     One rule.
 

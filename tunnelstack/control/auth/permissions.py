@@ -14,13 +14,14 @@ from attrs import frozen
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.records import Principal
+from tunnelstack.settings.record import Record
 
 HIGHEST_PORT = 65_535
 EVERY_PORT = range(1, HIGHEST_PORT + 1)
 
 
-@frozen
-class Permissions:
+@frozen(eq=False, repr=False)
+class Permissions(Record):
     """
     The rights of one credential, parsed.
 

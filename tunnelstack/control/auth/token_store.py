@@ -16,6 +16,7 @@ from tunnelstack.control.auth.tokens import formatTime
 from tunnelstack.control.config.reader import parseTokens
 from tunnelstack.control.config.records import NEVER, TokenRecord
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.record import Record
 from tunnelstack.settings.state_dir import StateDirectory
 
 TOKENS_FILE = "tokens.toml"
@@ -26,8 +27,8 @@ FILE_HEADER = """\
 """
 
 
-@frozen
-class TokenStore:
+@frozen(eq=False, repr=False)
+class TokenStore(Record):
     """
     The tokens of one state folder.
     """

@@ -22,6 +22,7 @@ from zope.interface import implementer
 from tunnelstack.errors import Denied, Refused
 from tunnelstack.interfaces import IAuthenticator
 from tunnelstack.records import Claim, Principal
+from tunnelstack.settings.record import Record
 
 TOKEN_FORMAT = re.compile(r"ts_([0-9A-Za-z]{4,32})_([0-9A-Za-z_-]{43})")
 MAX_CREDENTIAL_LENGTH = 512
@@ -62,8 +63,8 @@ class IToken(Protocol):
     def expires(self) -> datetime: ...
 
 
-@frozen
-class NewToken:
+@frozen(eq=False, repr=False)
+class NewToken(Record):
     """
     A new token, as it is shown once.
 

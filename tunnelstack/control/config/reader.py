@@ -35,6 +35,7 @@ from tunnelstack.control.config.toml_lines import LineIndex, Path
 from tunnelstack.control.config.upkeep import HealthCheck, SamplesConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.dialects import dialectPackages
+from tunnelstack.settings.record import Record
 from tunnelstack.settings.setting import formatValue, keyOf
 from tunnelstack.settings.suggestion import nearest
 from tunnelstack.settings.tables import DialectTables, Records, Table, Tables
@@ -82,8 +83,8 @@ def _tablesWith(key: str, sections: Sections) -> list[str]:
     ]
 
 
-@frozen
-class Mistake:
+@frozen(eq=False, repr=False)
+class Mistake(Record):
     """
     A mistake in a file.
 

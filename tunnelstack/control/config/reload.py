@@ -25,14 +25,15 @@ from tunnelstack.control.config.records import (
 )
 from tunnelstack.control.config.upkeep import SamplesConfig
 from tunnelstack.settings.dialects import dialectPackages
+from tunnelstack.settings.record import Record
 from tunnelstack.settings.setting import keyOf
 from tunnelstack.settings.tables import DialectTables
 
 C = TypeVar("C", bound="EdgeConfig | AgentConfig")
 
 
-@frozen(kw_only=True)
-class ReloadRules:
+@frozen(kw_only=True, eq=False, repr=False)
+class ReloadRules(Record):
     """
     How the attributes of a configuration are compared.  Attributes and tables are named as in the record and in the file.
 

@@ -23,6 +23,7 @@ from tunnelstack.control.config.shorthand import edgeURL
 from tunnelstack.control.options import checkValue, fromCommandLine
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.files import readFile
+from tunnelstack.settings.record import Record
 from tunnelstack.settings.state_dir import StateDirectory, stateDirectoryPath
 from tunnelstack.settings.validators import isHTTPURL
 
@@ -56,8 +57,8 @@ class NotConfigured(ConfigurationError):
     """
 
 
-@frozen
-class Sources:
+@frozen(eq=False, repr=False)
+class Sources(Record):
     """
     The environment of a process, and the files that it names.
     """

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from tunnelstack.settings.record import Record
+
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
 EDGE, AGENT = "edge", "agent"
@@ -21,8 +23,8 @@ LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """The upper bounds of the buckets of the lag of the reactor."""
 
 
-@frozen(kw_only=True)
-class Family:
+@frozen(kw_only=True, eq=False, repr=False)
+class Family(Record):
     """
     Samples with one name.
 

@@ -36,6 +36,7 @@ from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.interfaces import IExchangeReceiver, IReactor, IServerExchange
 from tunnelstack.records import Principal
 from tunnelstack.settings.password_hash import UNKNOWN_USER, PasswordEntry, parsePasswordEntry
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.framing import without
 from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, values
@@ -85,8 +86,8 @@ def usersOf(route: Route) -> list[PasswordEntry]:
     return kept
 
 
-@frozen
-class AddressRule:
+@frozen(eq=False, repr=False)
+class AddressRule(Record):
     """
     One rule of a list of addresses.
 
@@ -307,8 +308,8 @@ def _basicCredentials(shown: bytes) -> tuple[bytes, bytes] | None:
     return (name, password) if colon else None
 
 
-@frozen
-class AdmittedRequest:
+@frozen(eq=False, repr=False)
+class AdmittedRequest(Record):
     """
     A request that a policy allows.
 
@@ -320,8 +321,8 @@ class AdmittedRequest:
     cookie: bytes = b""
 
 
-@frozen
-class AgentRateLimit:
+@frozen(eq=False, repr=False)
+class AgentRateLimit(Record):
     """
     The limits of one agent: of requests and of octets.
     """

@@ -21,6 +21,7 @@ from tunnelstack.control.config.records import Route
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.hosts import PublishedHosts, isAddress
 from tunnelstack.records import HTTPPurpose
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.http1.target import PLAIN, folded, path_of, readings
 
 REMEMBERED = 4096
@@ -58,8 +59,8 @@ class Destination:
 PathRule = tuple[bytes, Destination]
 
 
-@frozen
-class HostRoutes:
+@frozen(eq=False, repr=False)
+class HostRoutes(Record):
     """
     The routes of a host, as pairs of a path and a destination in the order in which they are tried.
 

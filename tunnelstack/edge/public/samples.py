@@ -15,6 +15,7 @@ from tunnelstack.control.config.upkeep import SamplesConfig
 from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.exchange.sample_store import SampleStore
 from tunnelstack.interfaces import IExchangeReceiver
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
 from tunnelstack.wire.http1.redaction import shown_fields, shown_query, text_of
 
@@ -25,8 +26,8 @@ MOST_FIELDS = 100
 """Fields that are kept of a request."""
 
 
-@frozen(kw_only=True)
-class RequestSample:
+@frozen(kw_only=True, eq=False, repr=False)
+class RequestSample(Record):
     """
     A request that has ended.
 

@@ -23,6 +23,7 @@ from zope.interface import implementer
 from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.interfaces import IWholeResponseReceiver
 from tunnelstack.settings.password_hash import PasswordEntry
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.http1.head import Fields, ResponseHead, values
 
 NAME = b"tunnelstack-visitor"
@@ -46,8 +47,8 @@ SECRET = token_bytes(32)
 """Of this process.  It outlives a reload of the configuration."""
 
 
-@frozen
-class VisitorCookie:
+@frozen(eq=False, repr=False)
+class VisitorCookie(Record):
     """
     A good cookie.
 

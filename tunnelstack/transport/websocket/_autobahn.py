@@ -17,6 +17,7 @@ from autobahn.websocket import USES_NVX
 from autobahn.websocket.protocol import TrafficStats, Utf8Validator, WebSocketProtocol
 from autobahn.websocket.xormasker import create_xor_masker
 
+from tunnelstack.settings.record import Record
 from tunnelstack.transport.websocket._frames import CLOSE_PAYLOAD, CLOSE_PROTOCOL
 
 _WebSocketProtocol: Any = WebSocketProtocol      # its own annotations contradict one another
@@ -48,8 +49,8 @@ class _NullLogger:
     trace = info = warn = error = critical = failure = debug
 
 
-@frozen
-class _Side:
+@frozen(eq=False, repr=False)
+class _Side(Record):
     """
     What the parser reads of autobahn's factory.
     """

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from tunnelstack.errors import ConfigurationError, UsageError
+from tunnelstack.settings.record import Record
 from tunnelstack.transport.websocket.errors import HandshakeRejected, UpgradeFailed, UpgradeRefused
 from tunnelstack.wire.http1.chunked import ChunkedDecoder
 from tunnelstack.wire.http1.framing import (
@@ -47,8 +48,8 @@ VERSION = b"13"
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"     # RFC 6455, section 1.3
 
 
-@frozen
-class WebSocketLocation:
+@frozen(eq=False, repr=False)
+class WebSocketLocation(Record):
     """
     Where a WebSocket is.
 
@@ -72,8 +73,8 @@ class WebSocketLocation:
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
 
-@frozen
-class UpgradeRequest:
+@frozen(eq=False, repr=False)
+class UpgradeRequest(Record):
     """
     A valid request for a WebSocket.
 

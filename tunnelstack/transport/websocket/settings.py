@@ -7,9 +7,11 @@ from __future__ import annotations
 from attrs import field, frozen
 from attrs.validators import ge, gt
 
+from tunnelstack.settings.record import Record
 
-@frozen(kw_only=True)
-class WebSocketLimits:
+
+@frozen(kw_only=True, eq=False, repr=False)
+class WebSocketLimits(Record):
     """
     The limits of one WebSocket, and how it closes.
 
