@@ -125,4 +125,4 @@ class InspectorClientTests(SynchronousTestCase):
         options.command = "requests"
         options.parseOptions([])
         client = inspector_client.makeClient(options, {"TUNNELSTACK_INSPECTOR": "http://localhost:5000"})
-        self.assertEqual((client._host, client._port), ("localhost", 5000))
+        self.assertEqual((client._connection.host, client._connection.port), ("localhost", 5000))

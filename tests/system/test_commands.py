@@ -13,7 +13,10 @@ import stat
 import subprocess
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from tests.system.stage import BIN, Program, Stage, until
+from tests.transport.certificates import authority
 from tunnelstack.commands.admin_client import adminRequest
 
 
@@ -133,6 +136,27 @@ class ReadingTests(Commands):
         self.addCleanup(connection.close)
         connection.request("POST", "/drain")
         self.assertEqual(connection.getresponse().status, 403)
+
+    def test_anotherPortMayHaveTLS(self) -> None:
+        """
+        The certificate is verified, with the authorities of the system or those of a file.
+        """
+        identity = authority().identity("localhost")
+        (self.home / "root.pem").write_bytes(authority().certificate.to_cryptography().public_bytes(Encoding.PEM))
+        (self.home / "edge.pem").write_bytes(
+            identity.certificate.to_cryptography().public_bytes(Encoding.PEM)
+            + identity.key.to_cryptography_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        self.edge(f'[admin]\nlisten = "ssl:0:interface=127.0.0.1:privateKey={self.home}/edge.pem"\n')
+        status = json.loads(self.good("status", "--json"))
+        at = f"https://localhost:{status['admin'][0].rpartition(':')[2]}"
+        answer = json.loads(self.good("status", "--json", "--admin", at, SSL_CERT_FILE=str(self.home / "root.pem")))
+        self.assertEqual(answer["pid"], status["pid"])
+        done = self.tunnelstack("status", "--admin", at)
+        self.assertEqual(done.returncode, 69)
+        self.assertIn("certificate verify failed", done.stderr)
+        done = self.tunnelstack("status", "--admin", at.replace("https", "http"))
+        self.assertEqual(done.returncode, 69, done.stdout)
 
     def test_wrongCommandLinesAreUsageErrors(self) -> None:
         for arguments in (("status", "now"), ("agents", "--all"), ("nonsense",), ()):

@@ -59,17 +59,17 @@ class HomeTests(Stage):
     def made(self) -> list[str]:
         return sorted(path.name for path in self.home.iterdir())
 
-    def test_withoutAHome(self) -> None:
+    def test_nothingIsMadeWithoutAHome(self) -> None:
         for command in NEED_STATE:
             code, said = self.done(*command)
             self.assertEqual((code, self.made()), (78, []), said)
             self.assertIn("STATE_DIRECTORY", said)
 
-    def test_withAHomeThatIsNoPath(self) -> None:
+    def test_nothingIsMadeIfTheHomeIsNoPath(self) -> None:
         code, said = self.done(*NEED_STATE[0], HOME="~")
         self.assertEqual((code, self.made()), (78, []), said)
 
-    def test_withAStateFolder(self) -> None:
+    def test_aStateFolderIsEnough(self) -> None:
         self.environ["STATE_DIRECTORY"] = str(self.home / "state")
         self.startEdge()
         site = self.home / "state" / "site"
@@ -79,7 +79,7 @@ class HomeTests(Stage):
         self.assertEqual(self.sees("site").body, b"here")
         self.assertEqual(self.made(), ["state"])
 
-    def test_withAHomeThatCannotBeWritten(self) -> None:
+    def test_anEdgeServesWithAHomeThatCannotBeWritten(self) -> None:
         """
         An edge serves, and says what does not work.
         """

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from twisted.python import usage
 
+from tunnelstack.commands.http_address import SCHEMES, connectionTo
 from tunnelstack.control.config.sources import Sources
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, FatalError
@@ -39,7 +39,7 @@ Show what a running edge is doing, or make it read its configuration again.
 
 Options                 Environment        Default
   -j, --json                               text         print one JSON object
-      --admin PATH|URL  TUNNELSTACK_ADMIN  admin.sock   the socket in the state folder, or http://host:port
+      --admin PATH|URL  TUNNELSTACK_ADMIN  admin.sock   the socket in the state folder, or http(s)://host:port
       --version, --help
 
 Exit codes: 0 answered, 64 usage, 69 no edge answers, or it rejects the request.
@@ -141,11 +141,10 @@ def adminRequest(method: str, path: str, at: str, body: object = None) -> JSONOb
 
 
 def _connection(at: str) -> HTTPConnection:
-    if not at.startswith("http://"):
+    if not at.startswith(SCHEMES):
         return _UnixConnection(at)
     try:
-        parts = urlsplit(at)
-        return HTTPConnection(parts.hostname or "localhost", parts.port or 80, timeout=TIMEOUT_SECONDS)
+        return connectionTo(at, TIMEOUT_SECONDS)
     except ValueError:
         raise usage.UsageError(f"--admin must be a path or a URL such as http://127.0.0.1:9000, not {quoted(at)}") from None
 

@@ -9,14 +9,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from time import monotonic, sleep
 from typing import Any
-from urllib.parse import urlsplit
 
 from twisted.python import usage
 
 from tunnelstack.commands.admin_client import asJSON, formatOctets, formatTable
+from tunnelstack.commands.http_address import connectionTo
 from tunnelstack.control.config.sources import readToken
 from tunnelstack.control.options import BaseOptions
 from tunnelstack.control.process.exit_status import STOPPED, FatalError
@@ -111,12 +111,9 @@ class InspectorClient:
         self._url = url
         wrong = usage.UsageError(f"--inspector must be a URL such as {DEFAULT}, not {quoted(url)}")
         try:
-            parts = urlsplit(url)
-            self._host, self._port = parts.hostname or "", parts.port or 80
+            self._connection = connectionTo(url, TIMEOUT_SECONDS)
         except ValueError:
             raise wrong from None
-        if parts.scheme != "http" or not self._host or parts.path not in ("", "/"):
-            raise wrong
         self._fields = {"X-Tunnelstack": "1", **({"Authorization": f"Bearer {token}"} if token else {})}
 
     def ask(self, method: str, path: str, body: object = None) -> Answer:
@@ -125,7 +122,7 @@ class InspectorClient:
         @raise InspectorNotReachable: no inspector answers.
         @raise InspectorRefused: it rejects the request.
         """
-        connection = HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+        connection = self._connection             # which opens anew after it was closed
         try:
             connection.request(method, path, None if body is None else json.dumps(body), self._fields)
             response = connection.getresponse()
