@@ -6,7 +6,7 @@ never ends its direction is reset.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -22,27 +22,22 @@ ABSORB_SECONDS = 30.0
 """Seconds for the flush before our end, and afterwards for late data."""
 
 
-class _ClosingStream(NamedTuple):
-    """
-    A stream that its application has closed.  It is a tuple, because nearly every stream makes one, and few change theirs.
-
-    @ivar since: when it was closed, in seconds of the session's clock.
-    @ivar ended: our end has been sent.
-    @ivar absorbed: octets that arrived since.
-    """
-
-    since: float
-    ended: bool
-    absorbed: int
-
-
-_new: Callable[[type[_ClosingStream], tuple[float, bool, int]], _ClosingStream] = tuple.__new__
+_ClosingStream = tuple[float, bool, int]
+"""
+A stream that its application has closed: when, in seconds of the session's clock; whether our end has been sent; and how many
+octets arrived since.  It has no names, because nearly every stream makes one, and few change theirs.
+"""
 
 
 class ClosingCore(Protocol):
     """
     What this needs of the core of a session.
+
+    @ivar now: the time of what happens now, while events are handled or something is sent, in seconds of the session's clock.
     """
+
+    @property
+    def now(self) -> float: ...
 
     def acknowledge(self, stream_id: int, octets: int) -> None:
         """
@@ -92,8 +87,10 @@ class ClosingStreams:
 
         @param ended: our end has been sent.
         """
-        now = self._clock.seconds()
-        self.table[streamId] = closing = _new(_ClosingStream, (now, ended, 0))
+        return self._add(streamId, ended, self._clock.seconds())
+
+    def _add(self, streamId: int, ended: bool, now: float) -> _ClosingStream:
+        self.table[streamId] = closing = (now, ended, 0)
         if now + self._interval < self._timer.at:
             self._timer.schedule(now + self._interval)
         return closing
@@ -107,16 +104,17 @@ class ClosingStreams:
             if stream.readEnded:
                 del self.table[stream.streamId]
             else:
-                self.table[stream.streamId] = _new(_ClosingStream, (closing.since, True, closing.absorbed))
+                since, _, absorbed = closing
+                self.table[stream.streamId] = (since, True, absorbed)
         elif stream.connected and stream.disconnecting and not stream.readEnded:
-            self.add(stream.streamId, True)
+            self._add(stream.streamId, True, self._core.now)
 
     def endReceived(self, streamId: int) -> None:
         """
-        The peer has ended its direction.
+        The peer has ended its direction.  Nothing happens for a stream that is not closed.
         """
         closing = self.table.get(streamId)
-        if closing is not None and closing.ended:
+        if closing is not None and closing[1]:
             del self.table[streamId]
 
     def absorb(self, streamId: int, octets: int) -> None:
@@ -128,8 +126,10 @@ class ClosingStreams:
             if streamId not in self._streams:
                 return
             closing = self.add(streamId, False)     # our end is about to leave
-        self.table[streamId] = closing = closing._replace(absorbed=closing.absorbed + octets)
-        if closing.absorbed > ABSORB_OCTETS or self._clock.seconds() - closing.since > ABSORB_SECONDS:
+        since, ended, absorbed = closing
+        absorbed += octets
+        self.table[streamId] = (since, ended, absorbed)
+        if absorbed > ABSORB_OCTETS or self._clock.seconds() - since > ABSORB_SECONDS:
             self._reset(streamId, "the peer continued to send after the close")
         else:
             self._core.acknowledge(streamId, octets)
@@ -138,12 +138,12 @@ class ClosingStreams:
         """
         Reset streams whose queue was not flushed in time, or that the peer left open for too long.
         """
-        for streamId, closing in list(self.table.items()):
-            age = now - closing.since
+        for streamId, (since, ended, _) in list(self.table.items()):
+            age = now - since
             if age < self._interval:
-                self._timer.schedule(closing.since + self._interval)
+                self._timer.schedule(since + self._interval)
                 return                        # they are in order of their age
-            limit = self._closeTimeout if closing.ended else ABSORB_SECONDS
+            limit = self._closeTimeout if ended else ABSORB_SECONDS
             if 0 < limit <= age:
                 self._reset(streamId, "the peer did not close the stream in time")
         if self.table:

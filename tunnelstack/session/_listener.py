@@ -116,7 +116,8 @@ class SessionListener:
             return
         self._session.acceptStream(stream.streamId)
         try:
-            stream.handOver(protocol)
+            stream.protocol = protocol
+            protocol.makeConnection(stream)
         except Exception:
             self._log.failure("a protocol failed when connected to a stream of {key}", key=stream.address.key)
             stream.abortConnection()

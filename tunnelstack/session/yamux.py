@@ -89,7 +89,7 @@ class YamuxSession(Protocol):
         )
         self.scheduler = StreamScheduler(
             clock, core, self._streams, self._closing,
-            onStreamLost=self._streamLost, onPeerNotReading=self._peerNotReading, onPingSent=self._pingSent,
+            onStreamsLost=self._streamsLost, onPeerNotReading=self._peerNotReading, onPingSent=self._pingSent,
         )
         self.memory = SessionMemory(
             core, limits.session_octets, self._streams, self.scheduler, self._lifecycle, self.resetStream
@@ -277,8 +277,9 @@ class YamuxSession(Protocol):
         @raise SessionClosed: never again.
         @raise NoProtocol: the factory declined.
         """
+        core = self._core
         try:
-            streamId = self._core.open_stream(self._clock.seconds())
+            streamId = core.open_stream(core.now if self.scheduler.inFlush else self._clock.seconds())
         except StreamLimitReached as later:
             raise NoFreeSlot from later
         except (GoneAway, StreamsExhausted) as never:
@@ -337,7 +338,7 @@ class YamuxSession(Protocol):
         stream = self._streams.get(streamId)
         if stream is not None:
             stream.deliverEnd()
-        elif streamId in self._closing.table:
+        else:
             self._closing.endReceived(streamId)
         if self._lifecycle.draining:
             self._lifecycle.checkIdle()
@@ -401,9 +402,9 @@ class YamuxSession(Protocol):
 
     # Ends
 
-    def _streamLost(self) -> None:
+    def _streamsLost(self) -> None:
         """
-        From the scheduler: one stream less.
+        From the scheduler: there are fewer streams.
         """
         if self._lifecycle.draining:
             self.scheduler.callNextTurn(self._lifecycle.checkIdle)

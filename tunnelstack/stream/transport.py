@@ -438,8 +438,9 @@ class StreamTransport:
         if not self.connected:
             return
         self.connected = self._writing = False
-        self._queue.clear()
-        self.queued = self._offset = self._records = 0
+        if self.queued:
+            self._queue.clear()
+            self.queued = self._offset = self._records = 0
         self._undelivered = None
         if self._paused:
             self._paused = False

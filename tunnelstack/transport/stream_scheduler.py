@@ -245,8 +245,8 @@ class StreamScheduler(Generic[StreamType]):
 
     __slots__ = (
         "_atTurnEnd", "_awaitingCredit", "_buffer", "_calls", "_clock", "_controlWhileFull", "_core", "_endedStreams",
-        "_flushAgain", "_flushIsDue", "_held", "_keepalive", "_moreToSend", "_onHeldChanged", "_onPeerNotReading",
-        "_onPingSent", "_onStreamLost", "_pausedProducers", "_pausedStreams", "_readyStreams", "_streams", "_write",
+        "_flushAgain", "_flushIsDue", "_heads", "_held", "_keepalive", "_moreToSend", "_onHeldChanged", "_onPeerNotReading",
+        "_onPingSent", "_onStreamsLost", "_pausedProducers", "_pausedStreams", "_readyStreams", "_streams", "_write",
         "acknowledge", "closing", "eager", "full", "high", "inFlush", "paused", "rate", "sending", "sharedTimer",
     )  # fmt: skip
 
@@ -257,24 +257,27 @@ class StreamScheduler(Generic[StreamType]):
         streams: dict[int, StreamType],
         closing: ClosingTable[StreamType],
         *,
-        onStreamLost: Callable[[], object],
+        onStreamsLost: Callable[[], object],
         onPeerNotReading: Callable[[], object],
         onPingSent: Callable[[], object],
+        heads: bool = False,
     ) -> None:
         """
         @param streams: those of the session, by number; they are removed here.
-        @param onStreamLost: called when one was removed.
+        @param onStreamsLost: called when some were removed, and their applications were told.
         @param onPeerNotReading: called when too much control waits for the peer: the session is to be dropped.
         @param onPingSent: called when a ping of the keepalive has left for the carrier, and does not wait in its buffer.
+        @param heads: whether the streams have L{heads<ScheduledStream>}.
         """
         self._clock = clock
         self._atTurnEnd = turnEnd(clock)
         self._core = core
         self._streams = streams
         self.closing = closing
-        self._onStreamLost = onStreamLost
+        self._onStreamsLost = onStreamsLost
         self._onPeerNotReading = onPeerNotReading
         self._onPingSent = onPingSent
+        self._heads = heads
         self._keepalive = core.keepalive
         self.acknowledge = core.acknowledge
         self.sharedTimer = SharedTimer(clock)
@@ -290,7 +293,7 @@ class StreamScheduler(Generic[StreamType]):
         self._pausedProducers: list[StreamType] = []
         self._endedStreams: list[StreamType] = []      # our end of them is with the core, and is not reported to them yet
         self._awaitingCredit: list[StreamType] = []    # a record of theirs waits for more credit than there is
-        self._calls: list[tuple[Callable[..., object], Failure | None]] = []      # with the reason of a loss, or nothing
+        self._calls: list[tuple[Any, Failure | None]] = []        # something to call, or a stream that is lost and the reason
         self._flushIsDue = False                            # at the end of this turn
         self._flushAgain = False              # another flush was requested during this one
         self._controlWhileFull = 0
@@ -307,7 +310,8 @@ class StreamScheduler(Generic[StreamType]):
         if ready is None:
             ready = self._readyStreams = deque()
         ready.append(stream)
-        self.eager = len(ready) >= EARLY_FLUSH_STREAMS
+        if len(ready) >= EARLY_FLUSH_STREAMS:
+            self.eager = True
         if not self._flushIsDue and not self.inFlush:
             self._flushIsDue = True
             self._atTurnEnd(self._onTurn)
@@ -335,10 +339,9 @@ class StreamScheduler(Generic[StreamType]):
         As in L{IStreamOwner}.
         """
         self._streams.pop(stream.streamId, None)
-        self._calls.append((stream.reportLost, reason))
+        self._calls.append((stream, reason))
         if not self._flushIsDue and not self.inFlush:
             self.scheduleFlush()
-        self._onStreamLost()
 
     def callNextTurn(self, call: Callable[..., object], *arguments: Any) -> None:
         """
@@ -360,6 +363,7 @@ class StreamScheduler(Generic[StreamType]):
         ready = self._readyStreams
         if ready is not None and len(ready) >= EARLY_FLUSH_STREAMS and self._flushIsDue and not self.inFlush:
             self.inFlush = True              # the flush that is to come does the rest
+            self._core.now = self._clock.seconds()
             try:
                 self.send()
             finally:
@@ -427,11 +431,15 @@ class StreamScheduler(Generic[StreamType]):
     def _makeCalls(self) -> None:
         while self._calls:
             calls, self._calls = self._calls, []
+            lost = False
             for call, reason in calls:
                 if reason is not None:
-                    call(reason)
+                    call.reportLost(reason)
+                    lost = True
                 else:
                     call()
+            if lost:
+                self._onStreamsLost()
 
     def send(self) -> None:
         """
@@ -451,6 +459,7 @@ class StreamScheduler(Generic[StreamType]):
             ready = self._readyStreams
             if ready:
                 self._fillBatch(ready, self.rate.batch - core.control_octets())
+                self.eager = len(ready) >= EARLY_FLUSH_STREAMS
             pieces = core.data_to_send()
             if not pieces:
                 while self._pausedProducers and not self.full and not self._readyStreams:
@@ -475,13 +484,15 @@ class StreamScheduler(Generic[StreamType]):
         @param ready: the queue of them.
         @param room: octets of frames that still fit.
         """
-        core = self._core
+        core, heads = self._core, self._heads
         if self.full:
             self._endEmptyStreams(ready)
             return
-        while ready and room >= SMALLEST_TURN:
+        while ready:
+            if room < SMALLEST_TURN:
+                return
             stream = ready.popleft()
-            if stream.heads:
+            if heads and stream.heads:
                 room -= stream.sendHeads()
                 if room < SMALLEST_TURN and stream.queued:
                     ready.appendleft(stream)     # its data begins the next batch

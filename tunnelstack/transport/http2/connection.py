@@ -145,7 +145,8 @@ class HTTP2Connection(Protocol):
         self._draining = False
         self.scheduler: StreamScheduler[ReceivingStream] = StreamScheduler(
             clock, core, self.streamTable, _NothingCloses(),
-            onStreamLost=self._streamLost, onPeerNotReading=self._peerNotReading, onPingSent=self._pingSent,
+            onStreamsLost=self._streamsLost, onPeerNotReading=self._peerNotReading, onPingSent=self._pingSent,
+            heads=True,
         )
         self._turns: EventTurns[events.HTTP2Event] = EventTurns(clock, self._dispatch, self.scheduler.flush)
         self.handlers: dict[type[events.HTTP2Event], Callable[[Any], object]] = {
@@ -578,9 +579,9 @@ class HTTP2Connection(Protocol):
 
     # From the scheduler
 
-    def _streamLost(self) -> None:
+    def _streamsLost(self) -> None:
         """
-        One stream less.
+        There are fewer streams.
         """
         if self._draining:
             self.scheduler.callNextTurn(self.checkIdle)

@@ -286,7 +286,9 @@ class YamuxConnection:
         self._local_streams += 1
         self.streams_opened += 1
         self._unacknowledged[stream_id] = now + (limits.open_timeout or inf)
-        self._slots_wanted = free == 1 or stream_id + 2 >= FIRST_UNUSABLE_ID
+        self._slots_wanted = False
+        if free == 1 or stream_id + 2 >= FIRST_UNUSABLE_ID:
+            self._slots_wanted = True
         delta = self._initial_window(stream) if limits.window > INITIAL_WINDOW else 0
         self._send_queue.frames.append(pack_header(WINDOW_SYN, stream_id, delta))
         return stream_id
@@ -346,7 +348,9 @@ class YamuxConnection:
         queue = self._send_queue
         stream.flush = queue.flushes
         stream.sent_at = self.now
-        queue.data += (pack_header(DATA, stream_id, taken), data)
+        pieces = queue.data
+        pieces.append(pack_header(DATA, stream_id, taken))
+        pieces.append(data)
         self.octets_out += taken
         return taken
 
@@ -637,7 +641,9 @@ class YamuxConnection:
         streams, read, arrived, append, end = self._streams, self._reads, 0, events.append, len(data)
         last = end - HEADER_SIZE
         try:
-            while at <= last:
+            while True:
+                if at > last:                 # not at the end of the loop: CPython does not specialize what jumps as far
+                    break
                 word, stream_id, length = unpack_header(data, at)
                 at += HEADER_SIZE
                 # Nearly all frames are payload without flags, whole, for a stream that flows; then come its beginning and end.

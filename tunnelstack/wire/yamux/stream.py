@@ -8,6 +8,10 @@ from tunnelstack.wire.receive_window import ReceiveWindow
 from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
 
 
+FIRST_STEP = INITIAL_WINDOW // 2
+"""Octets that must be returnable before some are given back, of a window that has not grown."""
+
+
 class Stream(ReceiveWindow):
     """
     A stream of the session.  It is its own receive window, to spare a lookup per frame.
@@ -33,7 +37,7 @@ class Stream(ReceiveWindow):
     def __init__(self, stream_id: int, is_local: bool, now: float = 0.0) -> None:
         self.size = self.allowance = INITIAL_WINDOW     # as ReceiveWindow does; a call for every stream costs 2 %
         self.returnable = self.grant_end = self.measured = 0
-        self.step = INITIAL_WINDOW // 2
+        self.step = FIRST_STEP
         self.grants = ()
         self.read = -1
         self.starved = False
