@@ -723,7 +723,7 @@ class YamuxConnection:
             raise ForbiddenStream("the peer opened a stream under our parity", stream=stream_id)
         if known is not None:
             raise DuplicateStream("stream opened twice", stream=stream_id)
-        if flags & RST:
+        if flags != SYN and flags & RST:
             return None
         if (
             self._went_away
@@ -868,10 +868,12 @@ class YamuxConnection:
             self._send_queue.updates.pop(stream_id, None)
         if stream.is_local:
             self._local_streams -= 1
-            self._unacknowledged.pop(stream_id, None)
+            if not stream.fin_received:       # which acknowledges the stream as well
+                self._unacknowledged.pop(stream_id, None)
         else:
             self._ended_this_read[stream_id] = None      # an empty set would take four times the memory of an empty dict
-            self._backlog -= not stream.accepted
+            if not stream.accepted:
+                self._backlog -= 1
         if stream.size != INITIAL_WINDOW:
             self._budget.spent -= stream.size - INITIAL_WINDOW
         if self._payload_stream is stream:
