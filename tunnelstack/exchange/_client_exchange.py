@@ -4,7 +4,7 @@ The client side of one exchange over HTTP/1.1: the request as it is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from twisted.internet.interfaces import IProducer, IPushProducer
@@ -13,6 +13,7 @@ from zope.interface import implementer
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange._connection import IExchangeTransport
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.opened import reportOpened
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
 from tunnelstack.transport.direct_write import Write
@@ -62,7 +63,8 @@ class ClientExchange:
     """
     One request to be sent; it may begin before there is a connection.
 
-    @ivar receiver: receives the response.
+    @ivar receiver: receives the response.  Its C{connectionOpened}, if it has one, is called when there is a connection, if
+        there was none at first.
     @ivar queue: what was written so far: before there is a connection, or for a second try.
     @ivar connection: carries it; C{None} as long as there is none.
     @ivar traits: what the connection can do.
@@ -73,7 +75,6 @@ class ClientExchange:
     @ivar finished: nothing is written, and the receiver is called no more.
     @ivar paused: the response is not read.
     @ivar producer: the push producer of the request.
-    @ivar onOpened: called when there is a connection, if there was none at first; C{None} for no call.
     """
 
     # As those of L{ServerExchange<tunnelstack.exchange._server_exchange.ServerExchange>}; the pool sets what differs.
@@ -83,7 +84,6 @@ class ClientExchange:
     connection: ClientConnection | None = None
     traits: Traits = STREAMED
     producer: IPushProducer | None = None
-    onOpened: Callable[[], object] | None = None
     method = b""
     upgrade = sent = raw = finished = paused = False
     _writer: MessageWriter | None = None     # made with the head of a request that has a body or offers a protocol
@@ -94,8 +94,7 @@ class ClientExchange:
         From the pool: there is a connection.
         """
         self.connection = connection
-        if self.onOpened is not None:
-            self.onOpened()
+        reportOpened(self.receiver)
         connection.transport.writeSequence(self.queue)
         if self._body:
             self.queue = []

@@ -110,6 +110,13 @@ class ResponseForwarder:
         self._registered = True
         self.near.registerProducer(self.far, True)
 
+    def connectionOpened(self) -> None:
+        """
+        From the exchange that the response is received on: a connection was opened for it.
+        """
+        if self.observer is not None:
+            self.observer.connectionOpened()
+
     def headReceived(self, head: ResponseHead) -> None:
         self._sent = True
         if not self._registered:              # not before, because a response that is whole needs no producer
@@ -204,8 +211,6 @@ def forward(
     """
     response = ResponseForwarder()
     response.near, response.pages, response.onFailure = near, pages, onFailure
-    if observer is not None:
-        response.observer = observer
     try:
         far = open(response)
         if far.traits is not STREAMED:
@@ -218,13 +223,12 @@ def forward(
         response.failed(reason)
         return NULL_RECEIVER
     response.far = far
+    response.observer = observer              # not before: a connection that is opened at once took no time
     if throttled:
         response.register()
     framing = head.framing
     if framing is None or framing.body or framing.upgrade:
         far.registerProducer(near, True)
-    if observer is not None and hasattr(far, "onOpened"):      # exchanges that open a connection have it
-        far.onOpened = observer.connectionOpened
     far.sendHead(head)
     request = RequestForwarder()
     request.far, request.bodyReceived, request.ended = far, far.write, far.end

@@ -19,7 +19,7 @@ A request that the server has certainly not processed is sent once more: it was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from twisted.internet.interfaces import IProducer, IPushProducer
@@ -28,6 +28,7 @@ from zope.interface import implementer
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange.client import INTERIM, REPEATED
 from tunnelstack.exchange.errors import Busy, ExchangeFailed, FailureKind, unreadableResponse
+from tunnelstack.exchange.opened import reportOpened
 from tunnelstack.exchange.producers import RequestPressure, requestProducer
 from tunnelstack.exchange.traits import STREAMED, Timeouts, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver, IHTTP2Receiver, IWholeResponseReceiver
@@ -81,9 +82,9 @@ class HTTP2ClientExchange:
     """
     One request to be sent.
 
-    @ivar receiver: receives the response.
+    @ivar receiver: receives the response.  Its C{connectionOpened}, if it has one, is called when there is a stream, if there
+        was none at first.
     @ivar head: of the request, once it was given.
-    @ivar onOpened: called when there is a stream, if there was none at first; C{None} for no call.
     @ivar raw: both directions are those of a WebSocket now.
     @ivar finished: nothing is written, and the receiver is called no more.
     """
@@ -91,7 +92,7 @@ class HTTP2ClientExchange:
     __slots__ = (
         "_answered", "_ended", "_expected", "_finalBefore", "_full", "_interim", "_kept", "_keptOctets", "_paused", "_pool",
         "_producer", "_remaining", "_responding", "_stream", "_timeouts", "_trailers", "_tries", "_websocket", "finished",
-        "head", "onOpened", "raw", "receiver",
+        "head", "raw", "receiver",
     )  # fmt: skip
 
     traits: Traits = STREAMED
@@ -101,7 +102,6 @@ class HTTP2ClientExchange:
         self.head: RequestHead | None = None
         self.raw = False
         self.finished = False
-        self.onOpened: Callable[[], object] | None = None
         self._pool = pool
         self._timeouts = pool.timeouts
         self._stream: HTTP2Stream | None = None
@@ -161,8 +161,8 @@ class HTTP2ClientExchange:
         else:
             self._pool.timer.discard(self)
         self._attachProducer(stream)
-        if late and self.onOpened is not None:
-            self.onOpened()
+        if late:
+            reportOpened(self.receiver)
 
     def write(self, octets: bytes) -> None:
         """

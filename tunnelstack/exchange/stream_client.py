@@ -38,6 +38,7 @@ from tunnelstack.errors import PeerError, UsageError
 from tunnelstack.exchange._connection import IExchangeTransport
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.exchange.moving_timeout import MovingTimeout
+from tunnelstack.exchange.opened import reportOpened
 from tunnelstack.exchange.producers import RequestPressure, requestProducer
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts, Traits
 from tunnelstack.interfaces import IExchange, IExchangeReceiver
@@ -106,9 +107,8 @@ class StreamClientExchange:
     """
     One request, on a stream that is opened for it.
 
-    @ivar receiver: receives the response.
+    @ivar receiver: receives the response.  Its C{connectionOpened}, if it has one, is called when there is a stream.
     @ivar finished: nothing is written, and the receiver is called no more.
-    @ivar onOpened: called when there is a stream; C{None} for no call.
     """
 
     def __init__(
@@ -136,7 +136,6 @@ class StreamClientExchange:
         self.receiver = receiver
         self.traits = traits
         self.finished = False
-        self.onOpened: Callable[[], object] | None = None
         self._endpointFor = endpointFor
         self._reader = reader
         self._clock = clock
@@ -283,8 +282,7 @@ class StreamClientExchange:
             transport.abortConnection()
             return
         self._transport = transport
-        if self.onOpened is not None:
-            self.onOpened()
+        reportOpened(self.receiver)
         transport.registerProducer(RequestPressure(self), True)
         if self._readPaused:
             transport.pauseProducing()

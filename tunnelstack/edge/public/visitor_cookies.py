@@ -21,6 +21,7 @@ from attrs import evolve, frozen
 from zope.interface import implementer
 
 from tunnelstack.exchange.errors import ExchangeFailed
+from tunnelstack.exchange.opened import reportOpened
 from tunnelstack.interfaces import IWholeResponseReceiver
 from tunnelstack.settings.password_hash import PasswordEntry
 from tunnelstack.settings.record import Record
@@ -167,3 +168,6 @@ class CookieSetter:
 
     def failed(self, reason: ExchangeFailed) -> None:
         self._receiver.failed(reason)
+
+    def connectionOpened(self) -> None:
+        reportOpened(self._receiver)
