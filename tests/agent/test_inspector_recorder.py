@@ -138,7 +138,7 @@ class RecordedExchangeTests(ExchangePromises, SynchronousTestCase):
         self.server = Server()
         recorder = RequestRecorder(InspectConfig(enabled=True, bodyOctets=10), lambda: 0.0)
         server: Any = _Recorded(CapturingServer(self.server, recorder, "site"))
-        done = lambda exchange: recorder.ended(exchange, 0.0)  # noqa: E731
+        done = lambda exchange, now: recorder.ended(exchange, 0.0)  # noqa: E731
         wires = Wires(clock, lambda: HTTPServerProtocol(server, clock=clock, done=done), self.cut)
         self.open = ExchangePool(wires, clock=clock).exchange
         self.settle = lambda: settle(wires)

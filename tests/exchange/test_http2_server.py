@@ -72,7 +72,7 @@ class ServerCase(SynchronousTestCase):
         self.done: list[Any] = []
         self.visitor = HTTP2Connection(True, clock=self.clock)
         self.connection = HTTP2ServerConnection(
-            self.server, clock=self.clock, timeouts=TIMEOUTS, done=self.done.append, **options
+            self.server, clock=self.clock, timeouts=TIMEOUTS, done=lambda exchange, now: self.done.append(exchange), **options
         )
         self.wire.connect(self.visitor, self.connection.protocol)
         self.wire.settle()

@@ -178,12 +178,12 @@ class ExchangeFactory(Factory):
                 self._open[exchange] = None
         return self.server.exchangeReceived(head, exchange)
 
-    def _done(self, exchange: IServerExchange) -> None:
+    def _done(self, exchange: IServerExchange, now: float) -> None:
         request: AccessRecord | None = exchange.context
         if request is None:
             return
         exchange.context = None               # what happens from now on is not recorded
-        request.ended = now = request.now()
+        request.ended = now
         request.seconds = seconds = now - request.began
         if request.answeredAtOnce:
             request.first = seconds

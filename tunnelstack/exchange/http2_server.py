@@ -31,8 +31,9 @@ from tunnelstack.exchange._http2_request import RequestReader
 from tunnelstack.exchange._http2_server_exchange import HTTP2ServerExchange
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
+from tunnelstack.exchange.server import ExchangeDone
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
-from tunnelstack.interfaces import IExchangeServer, IServerExchange
+from tunnelstack.interfaces import IExchangeServer
 from tunnelstack.transport.http2.connection import HTTP2Connection
 from tunnelstack.transport.http2.stream import HTTP2Stream
 from tunnelstack.transport.shared_timer import SharedTimer
@@ -80,13 +81,13 @@ class HTTP2ServerConnection:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
         doors: FindDoor | None = None,
-        done: Callable[[IServerExchange], object] | None = None,
+        done: ExchangeDone | None = None,
         streams: int = STREAMS,
     ) -> None:
         """
         @param server: answers the requests.
         @param doors: called with each head.  A server that it returns serves the exchange instead of C{server}.
-        @param done: called with each exchange when it is over, answered or not.
+        @param done: called when an exchange is over.
         @param streams: the most exchanges at a time.
         """
         self._server = server
@@ -167,10 +168,11 @@ class HTTP2ServerConnection:
         """
         self.timer.discard(exchange)
         self._exchanges -= 1
+        now = self._clock.seconds()
         if not self._exchanges:
-            self.idleSince = self._clock.seconds()
+            self.idleSince = now
         if self._done is not None:
-            self._done(exchange)
+            self._done(exchange, now)
 
     # ends
 

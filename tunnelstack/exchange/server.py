@@ -45,6 +45,9 @@ from tunnelstack.wire.http1.target import path_of, percent_encoded
 FindDoor = Callable[[RequestHead, Framing], IExchangeServer | None]
 """Returns the server of a request at a door; C{None} for other requests."""
 
+ExchangeDone = Callable[[IServerExchange, float], object]
+"""Called with an exchange when it is over, answered or not, and the time, in seconds of the clock."""
+
 LINGER = 5.0
 """Seconds to read on after an early response, and after each piece of the request that arrives then.  A connection that is
 closed with unread octets is reset, and a reset can overtake the response."""
@@ -80,7 +83,7 @@ class HTTPServerProtocol(Protocol):
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
         doors: FindDoor | None = None,
-        done: Callable[[IServerExchange], object] | None = None,
+        done: ExchangeDone | None = None,
         first: FirstTimeouts | None = None,
         firstHeads: dict[bytes, ReadRequest] | None = None,
     ) -> None:
@@ -88,7 +91,7 @@ class HTTPServerProtocol(Protocol):
         @param server: answers the requests.
         @param doors: called with each head.  A server that it returns serves the exchange instead of C{server}, and may take
             the connection over.
-        @param done: called with each exchange when it is over, answered or not.
+        @param done: called when an exchange is over.
         @param first: has the deadlines of the first heads of all connections.
         @param firstHeads: first heads of other connections with the same C{limits}.
         """
@@ -409,16 +412,18 @@ class HTTPServerProtocol(Protocol):
         self._exchange = None                 # as _detachExchange does
         self._paused = self._atDoor = False
         exchange.finished = True
+        timer = connection.timer
+        now = timer.now()
         if self._done is not None:
-            self._done(exchange)
+            self._done(exchange, now)
         if unread and not exchange.untilClose:
             self._discard()
         elif unread or not self.keepAlive:
             connection.close()
         else:
             connection.state = IDLE
-            timer, idle = connection.timer, self._timeouts.idle
-            self._quietSince = now = timer.now()
+            idle = self._timeouts.idle
+            self._quietSince = now
             if timer.due <= now + idle:
                 timer.deadline = now + idle   # as set() does; it would be a call for each request
             else:
@@ -463,7 +468,7 @@ class HTTPServerProtocol(Protocol):
         if exchange is not None:
             exchange.finished = True
             if self._done is not None:
-                self._done(exchange)
+                self._done(exchange, self._clock.seconds())
 
     def _discard(self) -> None:
         """

@@ -183,6 +183,6 @@ class APIConnection(HTTPServerProtocol):
         super().connectionLost(reason)
         self._connections.closed(self)
 
-    def _answered(self, exchange: IServerExchange) -> None:
+    def _answered(self, exchange: IServerExchange, now: float) -> None:
         began = exchange.context
-        self._host.exchangeEnded(NAME, exchange, 0.0 if began is None else self._host.clock.seconds() - began)
+        self._host.exchangeEnded(NAME, exchange, 0.0 if began is None else now - began)

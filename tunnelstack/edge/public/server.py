@@ -30,7 +30,7 @@ from tunnelstack.edge.public.site import PublicSite, TunnelTable
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
 from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.exchange.moving_timeout import FirstTimeouts
-from tunnelstack.exchange.server import FindDoor, HTTPServerProtocol
+from tunnelstack.exchange.server import ExchangeDone, FindDoor, HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchangeServer, IServerExchange
 from tunnelstack.records import TakenOverRequest
@@ -68,7 +68,7 @@ class ConnectionSettings(TypedDict):
     timeouts: Timeouts
     limits: HeadLimits
     doors: FindDoor | None
-    done: Callable[[IServerExchange], object] | None
+    done: ExchangeDone | None
 
 
 class CountedConnection(TypingProtocol):
@@ -317,13 +317,13 @@ class PublicServerFactory(ServerFactory):
     def _errorPage(self, failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
         return self.site.pages(failed, trace or self.site.nextTrace())
 
-    def _exchangeDone(self, exchange: IServerExchange) -> None:
+    def _exchangeDone(self, exchange: IServerExchange, now: float) -> None:
         request: ObservedRequest | None = exchange.context
         if request is None:
             return
         exchange.context = None               # what happens from now on is not recorded
         site, status, octets = self.site, exchange.status or CLIENT_CLOSED, exchange.octets
-        request.ended = now = request.now()
+        request.ended = now
         request.seconds = seconds = now - request.began
         if request.answeredAtOnce:
             request.first = seconds
