@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.control.test_access_log import request
 from tunnelstack.control.access_record import CLIENT_CLOSED, together
 from tunnelstack.control.metrics import counts, families, text_format
-from tunnelstack.control.metrics.counts import CLASSES, OTHERS, ExchangeCounts, Histogram
+from tunnelstack.control.metrics.counts import CLASSES, OTHERS, UNROUTED, ExchangeCounts, Histogram
 from tunnelstack.control.metrics.extra import requireExtra
 from tunnelstack.control.metrics.families import (
     COUNTER,
@@ -184,6 +184,29 @@ class ExchangeTests(SynchronousTestCase):
         assert self.counts.services is not None
         self.assertEqual(list(self.counts.services), ["s0", "s1", "s2", OTHERS])
         self.assertEqual(sum(self.counts.services[OTHERS].byClass), 7)
+
+    def test_manyAtATimeAreCountedAsEachAlone(self) -> None:
+        answered = [(200, number, number / 100, number / 100, "", "site") for number in range(5)]
+        mixed = [
+            *answered, (200, 9, 0.5, 0.004, "", "site"), (502, 8, 0.25, -1.0, "unreachable", "other"),
+            (404, 7, 0.125, -1.0, UNROUTED, "made-up"), (404, 6, 0.125, -1.0, UNROUTED, ""),
+            (CLIENT_CLOSED, 0, 2.0, -1.0, "", "other"),
+        ]
+        for requests in (answered, mixed):
+            batch, alone = (ExchangeCounts(FailureKind, perService=True) for _ in range(2))
+            for each in requests:
+                batch.ended += each
+                alone.ended += each
+                alone.fold()
+            read, wanted = (textOf(*exchanges(each)).partition("process_")[0] for each in (batch, alone))
+            self.assertEqual(read, wanted)
+            assert batch.services is not None and alone.services is not None
+            self.assertEqual(
+                {name: (counted.byClass, counted.octets) for name, counted in batch.services.items()},
+                {name: (counted.byClass, counted.octets) for name, counted in alone.services.items()},
+            )
+        self.assertEqual({name: counted.octets for name, counted in batch.services.items()}, {"site": 19, "other": 8})
+        self.assertEqual((sum(batch.duration.counts), sum(batch.firstOctet.counts)), (10, 6))
 
     def test_severalObserversAreCalledTogether(self) -> None:
         seen: list[Any] = []

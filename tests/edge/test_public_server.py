@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 from tests.exchange.doubles import Server, Talker, Wires, settle
 from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route
-from tunnelstack.control.metrics.counts import ExchangeCounts
+from tunnelstack.control.metrics.counts import PARTS, ExchangeCounts
 from tunnelstack.doors import DoorTable, HTTPDoor
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public import server
@@ -322,12 +322,12 @@ class AccessTests(PublicCase):
         self.assertEqual((record.seconds, record.failed), (1.5, None))
 
     def test_requestsThatAreNotCountedYetAreBounded(self) -> None:
-        self.patch(server, "MOST_ENDED", 3)
+        self.patch(server, "MOST_ENDED", 3 * PARTS)
         self.factory.site.counts = counts = ExchangeCounts(FailureKind, perService=False)
         for noted in (1, 2, 0, 1):
             self.say(GET)
             self.answer()
-            self.assertEqual(len(counts.ended), noted)
+            self.assertEqual(len(counts.ended), noted * PARTS)
         counts.fold()
         self.assertEqual((sum(counts.byClass), counts.ended), (4, []))
 

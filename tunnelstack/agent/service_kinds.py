@@ -190,8 +190,9 @@ class ExchangeFactory(Factory):
         counts = self._counts
         if counts is not None:
             code = "" if request.failed is None else failureCode(request.failed)
-            counts.ended.append((exchange.status or CLIENT_CLOSED, exchange.octets, seconds, request.first, code, self._name))
-            if len(counts.ended) >= MOST_ENDED:
+            ended = counts.ended
+            ended += exchange.status or CLIENT_CLOSED, exchange.octets, seconds, request.first, code, self._name
+            if len(ended) >= MOST_ENDED:
                 counts.fold()
         if self._recorder is not None:
             self._recorder.ended(exchange, seconds)

@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord
 from tunnelstack.control.metrics.families import SECONDS_BOUNDS
@@ -27,15 +27,14 @@ OTHER = CLASSES.index("other")
 UNROUTED = "unknown"
 """The code of the failure of a request for which no service was found: what its visitor names is no service."""
 
-
-MOST_ENDED = 256
-"""Requests that are noted and not counted yet, at most."""
-
-EndedRequest = tuple[int, int, float, float, str, str]
+PARTS = 6
 """
-The status of the response, the octets of its body, the seconds to its end and to its head (C{-1} if there was none), the
-L{failureCode}, and the service.
+Of a request that has ended: the status of the response, the octets of its body, the seconds to its end and to its head (C{-1}
+if there was none), the L{failureCode}, and the service.
 """
+
+MOST_ENDED = 256 * PARTS
+"""Parts of requests that are noted and not counted yet, at most."""
 
 
 class _FailureKind(Protocol):
@@ -71,18 +70,15 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def observeAll(self, values: Iterable[float]) -> None:
+    def add(self, counts: Iterable[int], total: float) -> None:
         """
         Count observations.
+
+        @param counts: how many there are of each bucket, as from L{bucketed}.
+        @param total: their sum.
         """
-        ordered = sorted(values)              # then a search for each bound is less than one for each value
-        below = 0
-        for bucket, bound in enumerate(self.bounds):
-            upTo = bisect_right(ordered, bound, below)
-            self.counts[bucket] += upTo - below
-            below = upTo
-        self.counts[-1] += len(ordered) - below
-        self.total += sum(ordered)
+        self.counts = [before + count for before, count in zip(self.counts, counts, strict=True)]
+        self.total += total
 
     def cumulative(self) -> Iterator[tuple[str, int]]:
         """
@@ -92,6 +88,20 @@ class Histogram:
         for bound, observed in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
             count += observed
             yield bound, count
+
+
+def bucketed(bounds: Sequence[float], values: Iterable[float]) -> list[int]:
+    """
+    @return: how many of the values each bucket of a L{Histogram} has.
+    """
+    ordered = sorted(values)                  # then a search for each bound is less than one for each value
+    counts, below = [], 0
+    for bound in bounds:
+        upTo = bisect_right(ordered, bound, below)
+        counts.append(upTo - below)
+        below = upTo
+    counts.append(len(ordered) - below)
+    return counts
 
 
 class ServiceCounts:
@@ -113,7 +123,8 @@ class ExchangeCounts:
     """
     Counts the requests that have ended.  They are noted first, which is cheap, and counted later, many at a time.
 
-    @ivar ended: the requests that are not counted yet; who appends one calls L{fold} if there are L{MOST_ENDED}.
+    @ivar ended: the L{PARTS} of the requests that are not counted yet, one after the other: an object for each request would
+        be work for the garbage collector.  Who adds them calls L{fold} if there are L{MOST_ENDED}.
     @ivar byClass: by the class of their status, as in L{CLASSES}.
     @ivar octets: of the bodies of responses.
     @ivar firstOctet: the time to the head of the response.
@@ -129,7 +140,7 @@ class ExchangeCounts:
         @param kinds: the reasons for which an exchange can fail.
         @param perService: whether to count the requests of each service.
         """
-        self.ended: list[EndedRequest] = []
+        self.ended: list[Any] = []
         self.byClass = [0] * len(CLASSES)
         self.octets = 0
         self.firstOctet = Histogram(SECONDS_BOUNDS)
@@ -141,9 +152,7 @@ class ExchangeCounts:
         """
         Count the request of a record: a L{RequestObserver<tunnelstack.control.access_record.RequestObserver>}.
         """
-        self.ended.append((
-            access.status, access.octets, access.seconds, access.first, failureCode(access.failed), access.service
-        ))  # fmt: skip
+        self.ended += access.status, access.octets, access.seconds, access.first, failureCode(access.failed), access.service
         self.fold()
 
     def fold(self) -> None:
@@ -152,29 +161,45 @@ class ExchangeCounts:
         """
         if not self.ended:
             return
-        statuses, octets, durations, firsts, failures, services = zip(*self.ended, strict=True)
-        for status, count in Counter(statuses).items():
-            self.byClass[_classOf(status)] += count
+        statuses, octets, durations, firsts, failures, names = (self.ended[part::PARTS] for part in range(PARTS))
+        self.ended.clear()
         self.octets += sum(octets)
-        self.duration.observeAll(durations)
-        self.firstOctet.observeAll([first for first in firsts if first >= 0])
-        for failure, count in Counter(failures).items():
+        self._countTimes(durations, firsts)
+        for (status, failure, name), count in Counter(zip(statuses, failures, names, strict=True)).items():
+            self.byClass[_classOf(status)] += count
             if failure in self.failures:
                 self.failures[failure] += count
-        if self.services is not None:
-            for name, status, size, failure in zip(services, statuses, octets, failures, strict=True):
-                if name and failure != UNROUTED:
-                    self._countService(self.services, name, size, _classOf(status))
-        self.ended.clear()
+            if name and failure != UNROUTED and self.services is not None:
+                self._service(self.services, name).byClass[_classOf(status)] += count
+        if self.services:
+            self._countOctets(self.services, octets, failures, names)
 
-    def _countService(self, services: dict[str, ServiceCounts], name: str, octets: int, kind: int) -> None:
+    def _countTimes(self, durations: list[float], firsts: list[float]) -> None:
+        counts = bucketed(SECONDS_BOUNDS, durations)
+        self.duration.add(counts, sum(durations))
+        if firsts != durations:               # most responses are received at once
+            firsts = [first for first in firsts if first >= 0]
+            counts = bucketed(SECONDS_BOUNDS, firsts)
+        self.firstOctet.add(counts, sum(firsts))
+
+    def _countOctets(
+        self, services: dict[str, ServiceCounts], octets: list[int], failures: list[str], names: list[str]
+    ) -> None:
+        if len(set(names)) == 1 and UNROUTED not in failures:
+            if names[0]:
+                self._service(services, names[0]).octets += sum(octets)
+            return
+        for size, failure, name in zip(octets, failures, names, strict=True):
+            if name and failure != UNROUTED:
+                self._service(services, name).octets += size
+
+    def _service(self, services: dict[str, ServiceCounts], name: str) -> ServiceCounts:
         counts = services.get(name)
         if counts is None:
             if len(services) >= MAX_SERVICES:
                 name = OTHERS
             counts = services.setdefault(name, ServiceCounts())
-        counts.byClass[kind] += 1
-        counts.octets += octets
+        return counts
 
 
 def _classOf(status: int) -> int:

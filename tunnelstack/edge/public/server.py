@@ -330,8 +330,9 @@ class PublicServerFactory(ServerFactory):
         counts = site.counts
         if counts is not None:
             code = "" if request.failed is None else failureCode(request.failed)
-            counts.ended.append((status, octets, seconds, request.first, code, request.service))
-            if len(counts.ended) >= MOST_ENDED:
+            ended = counts.ended
+            ended += status, octets, seconds, request.first, code, request.service
+            if len(ended) >= MOST_ENDED:
                 counts.fold()
         if request.sample is not None:
             request.sample.ended(status, octets, seconds)
