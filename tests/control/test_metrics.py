@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -207,6 +207,55 @@ class ExchangeTests(SynchronousTestCase):
             )
         self.assertEqual({name: counted.octets for name, counted in batch.services.items()}, {"site": 19, "other": 8})
         self.assertEqual((sum(batch.duration.counts), sum(batch.firstOctet.counts)), (10, 6))
+
+    def ended(self, *steps: tuple[str, float], status: int = 200, reason: FailureKind | None = None) -> tuple[Any, ...]:
+        """
+        Count an exchange of 100 octets that began at 10, of which nothing else is recorded.
+
+        @param steps: methods, and when they are called.
+        @return: how many first octets, durations and failures there are then, and the sums of the first two.
+        """
+        exchange = Mock(context=10.0, status=status, octets=100)
+        failed = None if reason is None else ExchangeFailed(reason)
+        for step, now in steps:
+            if step == "failed":
+                self.counts.exchangeFailed(exchange, failed)
+            else:
+                getattr(self.counts, step)(exchange, now)
+        self.counts.fold()
+        first, duration = self.counts.firstOctet, self.counts.duration
+        failures = sum(self.counts.failures.values())
+        return sum(first.counts), sum(duration.counts), failures, first.total, duration.total
+
+    def test_aResponseAtOnceHasItsFirstOctetAtItsEnd(self) -> None:
+        self.assertEqual(self.ended(("exchangeEnded", 12.0)), (1, 1, 0, 2.0, 2.0))
+        self.assertEqual((self.counts.octets, self.counts.byClass[CLASSES.index("2xx")]), (100, 1))
+        self.assertEqual(self.ended(("exchangeEnded", 13.0), status=404), (2, 2, 0, 5.0, 5.0))
+        self.assertEqual((self.counts.octets, self.counts.byClass[CLASSES.index("4xx")]), (200, 1))
+
+    def test_aResponseInPiecesHasItEarlier(self) -> None:
+        self.assertEqual(self.ended(("exchangeBegun", 11.0), ("exchangeEnded", 14.0)), (1, 1, 0, 1.0, 4.0))
+
+    def test_aResponseThatBreaksOffHasItToo(self) -> None:
+        steps = ("exchangeBegun", 11.0), ("failed", 13.0), ("exchangeEnded", 14.0)
+        self.assertEqual(self.ended(*steps, reason=FailureKind.BROKEN), (1, 1, 1, 1.0, 4.0))
+
+    def test_whatTheProgramAnswersItselfHasNone(self) -> None:
+        steps = ("failed", 11.0), ("exchangeBegun", 11.0), ("exchangeEnded", 11.0)
+        self.assertEqual(self.ended(*steps, status=502, reason=FailureKind.UNREACHABLE), (0, 1, 1, 0.0, 1.0))
+        self.assertEqual(self.ended(*steps, status=308), (0, 2, 1, 0.0, 2.0))
+
+    def test_aVisitorThatLeavesBeforeHasNone(self) -> None:
+        self.assertEqual(self.ended(("exchangeEnded", 11.0), status=0), (0, 1, 0, 0.0, 1.0))
+        self.assertEqual(self.counts.byClass[CLASSES.index("closed")], 1)
+
+    def test_whatIsNotCountedChangesNothing(self) -> None:
+        exchange = Mock(context=None, status=200, octets=1)
+        self.counts.exchangeBegun(exchange, 1.0)
+        self.counts.exchangeFailed(exchange)
+        self.counts.exchangeEnded(exchange, 2.0)
+        self.counts.fold()
+        self.assertEqual((sum(self.counts.byClass), exchange.context), (0, None))
 
     def test_severalObserversAreCalledTogether(self) -> None:
         seen: list[Any] = []

@@ -331,6 +331,25 @@ class AccessTests(PublicCase):
         counts.fold()
         self.assertEqual((sum(counts.byClass), counts.ended), (4, []))
 
+    def test_aRequestIsCountedWithAndWithoutALog(self) -> None:
+        """
+        Also where the log begins or ends while the connection is open, or the request.
+        """
+        site, log = self.factory.site, self.factory.site.accessLog
+        site.counts = counts = ExchangeCounts(FailureKind, perService=False)
+        for before, after in ((None, log), (log, None), (None, None), (log, log)):
+            site.accessLog = before
+            self.say(GET)
+            site.accessLog = after
+            self.answer()
+        counts.fold()
+        self.assertEqual((sum(counts.byClass), sum(counts.duration.counts), sum(counts.firstOctet.counts)), (4, 4, 4))
+        self.assertEqual(len(self.log), 1, "one that began with a log and ended with it")
+        site.accessLog = None
+        self.say(GET.replace(b"app.localhost", b"nobody.localhost"))
+        counts.fold()
+        self.assertEqual((sum(counts.duration.counts), sum(counts.firstOctet.counts), counts.failures["unknown"]), (5, 4, 1))
+
     def test_aTargetThatFailedIsLoggedInASCII(self) -> None:
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)

@@ -118,11 +118,12 @@ class ServiceContext:
     descriptions: Descriptions = field(factory=lambda: Descriptions("agent"))
 
     @property
-    def isObserved(self) -> bool:
+    def isRecorded(self) -> bool:
         """
-        Whether something is done with requests that have ended.
+        Whether more is done with requests than to count them all together.
         """
-        return self.requestObserver is not None or self.counts is not None or self.recorder is not None
+        perService = self.counts is not None and self.counts.services is not None
+        return self.requestObserver is not None or self.recorder is not None or self.tracer is not None or perService
 
 
 def buildService(context: ServiceContext, config: ServiceConfig) -> RunningService:
@@ -144,7 +145,11 @@ class ExchangeFactory(Factory):
 
     noisy = False
 
-    def __init__(self, server: IExchangeServer, context: ServiceContext, name: str) -> None:
+    def __init__(self, server: IExchangeServer, context: ServiceContext, name: str, *, forwards: bool = False) -> None:
+        """
+        @param name: of the service.
+        @param forwards: responses are those of another server.
+        """
         self._recorder = recorder = context.recorder
         self.server = server
         if recorder is not None:
@@ -156,18 +161,23 @@ class ExchangeFactory(Factory):
         self._name = name
         self._requestObserver = context.requestObserver
         self._counts = context.counts
-        self._isObserved = context.isObserved
+        self._onlyCounts = forwards and context.counts is not None and not context.isRecorded
+        self._isRecorded = not self._onlyCounts and (context.counts is not None or context.isRecorded)
         self._open: dict[IServerExchange, None] = {}     # in order; kept only if requests are observed
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol:
         bounds = self._context.bounds.bounds
-        done = self._done if self._isObserved else None
+        counts = self._counts if self._onlyCounts else None
+        done = self._done if self._isRecorded else None if counts is None else counts.exchangeEnded
         return HTTPServerProtocol(
-            self, clock=self._clock, done=done, limits=bounds.requestLimits, timeouts=bounds.streamTimeouts
+            self, clock=self._clock, begun=None if counts is None else counts.exchangeBegun, done=done,
+            limits=bounds.requestLimits, timeouts=bounds.streamTimeouts,
         )
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
-        if self._isObserved:
+        if self._onlyCounts:
+            exchange.context = self._clock.seconds()
+        elif self._isRecorded:
             exchange.context = request = AccessRecord()
             request.now = now = self._clock.seconds
             request.began = now()
@@ -219,8 +229,8 @@ def timesOf(exchange: IServerExchange) -> RequestTimes | None:
     """
     @return: the steps of an exchange that an L{ExchangeFactory} received; C{None} if requests are not observed.
     """
-    times: RequestTimes | None = exchange.context
-    return times
+    times = exchange.context
+    return times if isinstance(times, RequestTimes) else None
 
 
 def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
@@ -247,6 +257,8 @@ def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
         times = timesOf(exchange)
         if times is not None:
             times.failed = reason
+        elif context.counts is not None:
+            context.counts.exchangeFailed(exchange, reason)
         site.failed(exchange, reason)
 
     def prepare(head: RequestHead, exchange: IServerExchange) -> RequestHead:
@@ -257,9 +269,9 @@ def _http(context: ServiceContext, config: ServiceConfig) -> RunningService:
 
     server = Forwarder(
         pool.exchange, prepareRequest=site.prepareRequest if context.tracer is None else prepare, onFailure=failed,
-        observerOf=attrgetter("context") if context.isObserved else None,      # as timesOf, without a call of Python
+        observerOf=attrgetter("context") if context.isRecorded else None,      # as timesOf, without a call of Python
     )
-    exchanges = ExchangeFactory(server, context, config.name)
+    exchanges = ExchangeFactory(server, context, config.name, forwards=True)
     warning = UNVERIFIED.format(target=target.shown) if target.secure and config.insecureOrigin else ""
     local = LocalServer(config.name, target.shown, "visitors get 503 with an explanation")
     return RunningService(

@@ -46,6 +46,11 @@ class ExchangeOwner(Protocol):
         The transport of the connection.
         """
 
+    def responseBegun(self, exchange: HTTP2ServerExchange) -> None:
+        """
+        The head of a response is written.
+        """
+
     def exchangeDone(self, exchange: HTTP2ServerExchange) -> None:
         """
         An exchange is over.
@@ -231,6 +236,7 @@ class HTTP2ServerExchange:
             self._rejectResponse(bad)
             return
         self.status = status
+        self._owner.responseBegun(self)
         if status == 101:
             self._upgrade(fields)
             return

@@ -86,6 +86,11 @@ class HTTPServerConnection(Protocol):
         After the peer's connection is lost: the far side has ended as well.
         """
 
+    def responseBegun(self, exchange: ServerExchange) -> None:
+        """
+        The head of a response is written whose body is not whole.
+        """
+
     def responseSent(self, exchange: ServerExchange) -> None:
         """
         The response is written.
@@ -209,6 +214,7 @@ class ServerExchange:
         octets = writer.response_head(head, self.head)
         connection.keepAlive = writer.keep_alive
         (connection.transport.write if writer.remaining else connection.send)(octets)
+        connection.responseBegun(self)
 
     def respond(self, head: ResponseHead, octets: bytes) -> None:
         """
@@ -266,6 +272,7 @@ class ServerExchange:
         self._writer = writer = MessageWriter()
         self.transport.write(writer.switching_head(head))
         self.connection.upgraded()
+        self.connection.responseBegun(self)
 
     def write(self, octets: bytes) -> None:
         """

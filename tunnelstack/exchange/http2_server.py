@@ -31,7 +31,7 @@ from tunnelstack.exchange._http2_request import RequestReader
 from tunnelstack.exchange._http2_server_exchange import HTTP2ServerExchange
 from tunnelstack.exchange.error_page import ErrorPages, errorPage, respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
-from tunnelstack.exchange.server import ExchangeDone
+from tunnelstack.exchange.server import ExchangeStep
 from tunnelstack.exchange.traits import DEFAULT_TIMEOUTS, Timeouts
 from tunnelstack.interfaces import IExchangeServer
 from tunnelstack.transport.http2.connection import HTTP2Connection
@@ -81,18 +81,21 @@ class HTTP2ServerConnection:
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
         doors: FindDoor | None = None,
-        done: ExchangeDone | None = None,
+        begun: ExchangeStep | None = None,
+        done: ExchangeStep | None = None,
         streams: int = STREAMS,
     ) -> None:
         """
         @param server: answers the requests.
         @param doors: called with each head.  A server that it returns serves the exchange instead of C{server}.
+        @param begun: called when the head of a response is written.
         @param done: called when an exchange is over.
         @param streams: the most exchanges at a time.
         """
         self._server = server
         self._clock = clock
         self._doors = doors
+        self._begun = begun
         self._done = done
         self._exchanges = 0
         self.pages = pages
@@ -161,6 +164,13 @@ class HTTP2ServerConnection:
         A stream is reset, because its request cannot be read.
         """
         self.log.debug("a request by HTTP/2 was malformed: {problem}", problem=str(bad), stream=stream.streamId)
+
+    def responseBegun(self, exchange: HTTP2ServerExchange) -> None:
+        """
+        From an exchange: the head of its response is written.
+        """
+        if self._begun is not None:
+            self._begun(exchange, self._clock.seconds())
 
     def exchangeDone(self, exchange: HTTP2ServerExchange) -> None:
         """

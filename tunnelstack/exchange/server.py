@@ -45,8 +45,8 @@ from tunnelstack.wire.http1.target import path_of, percent_encoded
 FindDoor = Callable[[RequestHead, Framing], IExchangeServer | None]
 """Returns the server of a request at a door; C{None} for other requests."""
 
-ExchangeDone = Callable[[IServerExchange, float], object]
-"""Called with an exchange when it is over, answered or not, and the time, in seconds of the clock."""
+ExchangeStep = Callable[[IServerExchange, float], object]
+"""Called with an exchange and the time, in seconds of the clock."""
 
 LINGER = 5.0
 """Seconds to read on after an early response, and after each piece of the request that arrives then.  A connection that is
@@ -83,7 +83,8 @@ class HTTPServerProtocol(Protocol):
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
         limits: HeadLimits = DEFAULT_LIMITS,
         doors: FindDoor | None = None,
-        done: ExchangeDone | None = None,
+        begun: ExchangeStep | None = None,
+        done: ExchangeStep | None = None,
         first: FirstTimeouts | None = None,
         firstHeads: dict[bytes, ReadRequest] | None = None,
     ) -> None:
@@ -91,7 +92,8 @@ class HTTPServerProtocol(Protocol):
         @param server: answers the requests.
         @param doors: called with each head.  A server that it returns serves the exchange instead of C{server}, and may take
             the connection over.
-        @param done: called when an exchange is over.
+        @param begun: called when the head of a response is written, unless the response is written at once.
+        @param done: called when an exchange is over, answered or not.
         @param first: has the deadlines of the first heads of all connections.
         @param firstHeads: first heads of other connections with the same C{limits}.
         """
@@ -99,6 +101,7 @@ class HTTPServerProtocol(Protocol):
         self._clock = clock
         self._timeouts = timeouts
         self._doors = doors
+        self._begun = begun
         self._done = done
         self._connection = ExchangeConnection(self, clock, timeouts, first)
         self._reader = MessageReader(limits, first_heads=firstHeads)
@@ -402,6 +405,13 @@ class HTTPServerProtocol(Protocol):
         """
         self._surviving = None
         self._connection.release()
+
+    def responseBegun(self, exchange: ServerExchange) -> None:
+        """
+        From an exchange: the head of its response is written.
+        """
+        if self._begun is not None:
+            self._begun(exchange, self._clock.seconds())
 
     def responseSent(self, exchange: ServerExchange) -> None:
         """

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord
 from tunnelstack.control.metrics.families import SECONDS_BOUNDS
+from tunnelstack.control.request_times import NEVER
 
 MAX_SERVICES = 10_000
 """Services that are counted separately; the requests of further ones are counted together."""
@@ -33,8 +34,26 @@ Of a request that has ended: the status of the response, the octets of its body,
 if there was none), the L{failureCode}, and the service.
 """
 
+MOST_AT_ONCE = 1024
+"""Requests of which nothing but a duration is noted, at most."""
+
 MOST_ENDED = 256 * PARTS
 """Parts of requests that are noted and not counted yet, at most."""
+
+
+class CountedExchange(Protocol):
+    """
+    An HTTP request that is counted, and of which nothing else is recorded: an
+    L{IServerExchange<tunnelstack.interfaces.IServerExchange>}.
+
+    @ivar context: when its head was received, in seconds of the reactor's clock; and once more is known of it than that, a
+        tuple of this, of the seconds to the head of the response (L{NEVER<tunnelstack.control.request_times.NEVER>} if there
+        is none, or the program made it itself), and the L{failureCode}.
+    """
+
+    context: Any
+    status: int
+    octets: int
 
 
 class _FailureKind(Protocol):
@@ -125,6 +144,7 @@ class ExchangeCounts:
 
     @ivar ended: the L{PARTS} of the requests that are not counted yet, one after the other: an object for each request would
         be work for the garbage collector.  Who adds them calls L{fold} if there are L{MOST_ENDED}.
+        What L{exchangeEnded} notes at still less cost is not among them.
     @ivar byClass: by the class of their status, as in L{CLASSES}.
     @ivar octets: of the bodies of responses.
     @ivar firstOctet: the time to the head of the response.
@@ -133,7 +153,7 @@ class ExchangeCounts:
     @ivar services: the requests of each service; C{None} if they are not counted.
     """
 
-    __slots__ = ("byClass", "duration", "ended", "failures", "firstOctet", "octets", "services")
+    __slots__ = ("_atOnce", "_statuses", "byClass", "duration", "ended", "failures", "firstOctet", "octets", "services")
 
     def __init__(self, kinds: Iterable[_FailureKind], *, perService: bool) -> None:
         """
@@ -141,6 +161,8 @@ class ExchangeCounts:
         @param perService: whether to count the requests of each service.
         """
         self.ended: list[Any] = []
+        self._atOnce: list[float] = []        # seconds of responses that were written at once, not counted yet,
+        self._statuses: dict[int, int] = {}   # and how many there were of each status
         self.byClass = [0] * len(CLASSES)
         self.octets = 0
         self.firstOctet = Histogram(SECONDS_BOUNDS)
@@ -155,10 +177,60 @@ class ExchangeCounts:
         self.ended += access.status, access.octets, access.seconds, access.first, failureCode(access.failed), access.service
         self.fold()
 
+    # exchanges of which nothing else is recorded
+
+    def exchangeBegun(self, exchange: CountedExchange, now: float) -> None:
+        """
+        The head of a response is written.  Nothing happens for a response that is not counted, or that the program made itself.
+        """
+        began = exchange.context
+        if type(began) is float:
+            exchange.context = began, now - began, ""
+
+    def exchangeFailed(self, exchange: CountedExchange, failed: Exception | None = None) -> None:
+        """
+        There is no response, or none but the program's own.
+
+        @param failed: why, if it is a failure.
+        """
+        began = exchange.context
+        if type(began) is float:
+            exchange.context = began, NEVER, failureCode(failed)
+        elif type(began) is tuple:
+            exchange.context = (*began[:2], failureCode(failed))
+
+    def exchangeEnded(self, exchange: CountedExchange, now: float) -> None:
+        """
+        An exchange is over.  Nothing happens for one that is not counted.
+        """
+        began, status = exchange.context, exchange.status
+        exchange.context = None               # what happens from now on is not counted
+        if type(began) is float and status:
+            seconds = self._atOnce
+            seconds.append(now - began)
+            try:
+                self._statuses[status] += 1
+            except KeyError:
+                self._statuses[status] = 1
+            self.octets += exchange.octets
+            if len(seconds) >= MOST_AT_ONCE:
+                self.fold()
+        elif began is not None:
+            began, first, failure = (began, NEVER, "") if type(began) is float else began
+            self.ended += status or CLIENT_CLOSED, exchange.octets, now - began, first, failure, ""
+            if len(self.ended) >= MOST_ENDED:
+                self.fold()
+
     def fold(self) -> None:
         """
-        Count the requests in L{ended}; to be called before the counts are read.
+        Count the requests that were noted; to be called before the counts are read.
         """
+        if self._atOnce:
+            for status, count in self._statuses.items():
+                self.byClass[_classOf(status)] += count
+            self._statuses.clear()
+            self._countTimes(self._atOnce, self._atOnce)
+            self._atOnce.clear()
         if not self.ended:
             return
         statuses, octets, durations, firsts, failures, names = (self.ended[part::PARTS] for part in range(PARTS))

@@ -142,7 +142,10 @@ class RequestRouter:
             return self._fail(exchange, failed)
         address = hops[0].address if hops else self._address
         destination = site.routes.find(host, head.target)
-        if site.counts is not None or site.accessLog is not None or site.samples.enabled:
+        counts = site.counts
+        if counts is not None and counts.services is None and site.accessLog is None and not site.samples.enabled:
+            exchange.context = site.clock.seconds()
+        elif counts is not None or site.accessLog is not None or site.samples.enabled:
             exchange.context = request = ObservedRequest()
             request.now = now = site.clock.seconds
             request.began = now()
@@ -164,6 +167,7 @@ class RequestRouter:
             return self._redirect(exchange, host, head.target)
         if destination is None:
             if site.index is not None and site.index.serves(head, host, self._address):
+                self._answered(exchange)
                 return site.index.exchangeReceived(head, exchange)
             return self._fail(exchange, ExchangeFailed(FailureKind.UNKNOWN))
         if policy is not None:
@@ -236,7 +240,7 @@ class RequestRouter:
             fields = self._fields(exchange, head, host, destination, hops)
         except ExchangeFailed as loop:
             return self._fail(exchange, loop)
-        if site.tracer is not None and exchange.context is not None:
+        if site.tracer is not None and isinstance(exchange.context, ObservedRequest) and exchange.context.span is not None:
             _routed(exchange)
             fields = exchange.context.span.written(fields)
         sent = RequestHead(head.method, head.target, fields, framing=head.framing)
@@ -257,7 +261,7 @@ class RequestRouter:
         if cookie:
             open = partial(_openWithCookie, open, cookie)
         onFailure = partial(self._reportFailure, exchange)
-        request: ObservedRequest | None = exchange.context
+        request: ObservedRequest | None = exchange.context if type(exchange.context) is ObservedRequest else None
         joined: IExchangeReceiver
         if not buckets:
             joined = forward(exchange, head, open, pages=site.pages, onFailure=onFailure, observer=request)
@@ -318,6 +322,7 @@ class RequestRouter:
         port = "" if self._site.securePort == HTTPS else f":{self._site.securePort}"
         secure = f"https://{f'[{name}]' if ':' in name else name}{port}".encode("latin-1")
         location = secure + (percent_encoded(target) if target != b"*" else b"/")
+        self._answered(exchange)
         exchange.sendHead(
             ResponseHead(308, b"Permanent Redirect", [(b"Location", location), (b"Content-Length", b"0")])
         )
@@ -346,6 +351,13 @@ class RequestRouter:
         self._visitor = visitor = Visitor(address=peer, scheme=scheme, trace=site.nextTrace())
         return visitor
 
+    def _answered(self, exchange: IServerExchange) -> None:
+        """
+        The edge itself answers a request.
+        """
+        if self._site.counts is not None:
+            self._site.counts.exchangeFailed(exchange)
+
     def _fail(self, exchange: IServerExchange, failed: ExchangeFailed) -> IExchangeReceiver:
         self._reportFailure(exchange, failed)
         respondWithPage(exchange, self._site.pages, failed, exchange.trace)
@@ -356,8 +368,10 @@ class RequestRouter:
         Record why there is no response, and log failures that are not the visitor's own.  The error page shows the request's
         identifier, by which an operator finds the line.
         """
-        if exchange.context is not None:
+        if isinstance(exchange.context, ObservedRequest):
             exchange.context.failed = failed
+        elif self._site.counts is not None:
+            self._site.counts.exchangeFailed(exchange, failed)
         if failed.status >= 500:
             self.log.warn(
                 "{status} for {method} {host}{target} (request {trace}): {failed}", status=failed.status,
@@ -385,9 +399,8 @@ def _routed(exchange: IServerExchange) -> None:
     """
     The route of a request is found, and took time.  Where it takes none, the clock is not read.
     """
-    request: ObservedRequest | None = exchange.context
-    if request is not None:
-        request.requestRouted()
+    if isinstance(exchange.context, ObservedRequest):
+        exchange.context.requestRouted()
 
 
 def _openWithCookie(open: OpenExchange, cookie: bytes, receiver: IWholeResponseReceiver) -> IExchange:

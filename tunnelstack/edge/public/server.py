@@ -30,7 +30,7 @@ from tunnelstack.edge.public.site import PublicSite, TunnelTable
 from tunnelstack.exchange.error_page import ErrorPages, errorPage
 from tunnelstack.exchange.errors import ExchangeFailed
 from tunnelstack.exchange.moving_timeout import FirstTimeouts
-from tunnelstack.exchange.server import ExchangeDone, FindDoor, HTTPServerProtocol
+from tunnelstack.exchange.server import ExchangeStep, FindDoor, HTTPServerProtocol
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.interfaces import IExchangeServer, IServerExchange
 from tunnelstack.records import TakenOverRequest
@@ -68,7 +68,8 @@ class ConnectionSettings(TypedDict):
     timeouts: Timeouts
     limits: HeadLimits
     doors: FindDoor | None
-    done: ExchangeDone | None
+    begun: ExchangeStep | None
+    done: ExchangeStep | None
 
 
 class CountedConnection(TypingProtocol):
@@ -194,7 +195,8 @@ class PublicServerFactory(ServerFactory):
         limits = config.limits
         self._streams = limits.http2Streams
         self._settings: ConnectionSettings = {
-            "clock": self.site.clock, "pages": self._errorPage, "doors": self._doorFor, "done": self._exchangeDone,
+            "clock": self.site.clock, "pages": self._errorPage, "doors": self._doorFor,
+            "begun": self._exchangeBegun, "done": self._exchangeDone,
             "limits": HeadLimits(octets=limits.headOctets, fields=limits.headFields),
             "timeouts": Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds),
         }
@@ -317,9 +319,17 @@ class PublicServerFactory(ServerFactory):
     def _errorPage(self, failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
         return self.site.pages(failed, trace or self.site.nextTrace())
 
+    def _exchangeBegun(self, exchange: IServerExchange, now: float) -> None:
+        if self.site.counts is not None:
+            self.site.counts.exchangeBegun(exchange, now)
+
     def _exchangeDone(self, exchange: IServerExchange, now: float) -> None:
-        request: ObservedRequest | None = exchange.context
+        request = exchange.context
         if request is None:
+            return
+        if type(request) is not ObservedRequest:
+            if self.site.counts is not None:
+                self.site.counts.exchangeEnded(exchange, now)
             return
         exchange.context = None               # what happens from now on is not recorded
         site, status, octets = self.site, exchange.status or CLIENT_CLOSED, exchange.octets
