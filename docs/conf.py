@@ -2,12 +2,11 @@
 How Sphinx reads these pages.  The API pages beside them are pydoctor's (C{apidoc.py}).
 """
 
-from importlib.metadata import version as _version
+from tunnelstack.version import VERSION as release
 
 project = "tunnelstack"
 author = "The tunnelstack maintainers"
 copyright = "2026, the tunnelstack maintainers"
-release = _version("tunnelstack")
 version = release
 
 extensions = ["myst_parser"]

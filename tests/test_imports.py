@@ -40,10 +40,11 @@ FLOORS = {
     "commands": 9,
 }
 #: Seen from everywhere but from one another.
-COMMON = {"interfaces", "errors", "records", "doors", "settings", "waiters"}
+COMMON = {"interfaces", "errors", "records", "doors", "settings", "version", "waiters"}
 #: Parts beside the floors, with all that they may see.
 BESIDE = {
     "errors": set(),
+    "version": set(),
     "waiters": set(),
     "records": {"errors", "wire"},
     "interfaces": {"errors", "records", "settings", "wire"},

@@ -34,6 +34,7 @@ from tunnelstack.session.totals import SessionTotals
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
 from tunnelstack.transport.tls import loadCertificates
+from tunnelstack.version import VERSION
 from tunnelstack.wire.printable_text import quoted
 
 MAX_CONNECTIONS = 16
@@ -88,9 +89,6 @@ class AgentMetrics(ReactorLag):
         """
         super().__init__(agent.clock)
         self._agent = agent
-        from importlib.metadata import version  # loads parsers of archives and of mail
-
-        self._version = version("tunnelstack")
         self._endpoint = metricsEndpoint(agent.clock, agent.config.metrics)
         self._port: IListeningPort | None = None
         self._expiries = certificateExpiries(agent.config)
@@ -150,7 +148,7 @@ class AgentMetrics(ReactorLag):
         @return: the samples of this moment.
         """
         agent = self._agent
-        yield labelled(families.BUILD, [((self._version,), 1)])
+        yield labelled(families.BUILD, [((VERSION,), 1)])
         yield from sessionSamples(agent.sessions)
         yield from budgetSamples(agent.budget)
         yield from exchanges(self.exchanges)

@@ -23,6 +23,7 @@ from tunnelstack.control.process.status_log import FORMATS
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.setting import Check
 from tunnelstack.settings.suggestion import closest
+from tunnelstack.version import VERSION
 from tunnelstack.wire.printable_text import quoted
 
 CREDENTIAL = (
@@ -96,9 +97,7 @@ class BaseOptions(usage.Options):
         """
         Print the version and exit.
         """
-        from importlib.metadata import version  # loads parsers of archives and of mail
-
-        print("tunnelstack", version("tunnelstack"))  # noqa: T201
+        print("tunnelstack", VERSION)  # noqa: T201
         raise SystemExit(0)
 
     def __str__(self) -> str:

@@ -17,6 +17,7 @@ from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.exchange.errors import FailureKind
 from tunnelstack.exchange.piecewise_response import PiecewiseResponse
 from tunnelstack.interfaces import ISession, ITunnel
+from tunnelstack.version import VERSION
 
 
 class EdgeMetrics(ReactorLag):
@@ -33,9 +34,6 @@ class EdgeMetrics(ReactorLag):
         requireExtra()
         super().__init__(edge.clock)
         self._edge = edge
-        from importlib.metadata import version  # loads parsers of archives and of mail
-
-        self._version = version("tunnelstack")
         self.exchanges = ExchangeCounts(FailureKind, perService=edge.config.metrics.perService)
 
     def response(self) -> PiecewiseResponse:
@@ -51,7 +49,7 @@ class EdgeMetrics(ReactorLag):
         @return: the samples of this moment.
         """
         edge = self._edge
-        yield labelled(families.BUILD, [((self._version,), 1)])
+        yield labelled(families.BUILD, [((VERSION,), 1)])
         yield single(families.READY, edge.state == "ready")
         yield from sessionSamples(edge.agents.sessions)
         yield from budgetSamples(edge.memoryBudget)

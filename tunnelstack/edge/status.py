@@ -18,6 +18,7 @@ from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.edge.slices import STEP, Steps, toEnd
 from tunnelstack.interfaces import ISession, ITunnel
 from tunnelstack.transport.peers import addressText
+from tunnelstack.version import VERSION
 
 Record = dict[str, Any]
 
@@ -46,11 +47,9 @@ def statusSteps(edge: RunningEdge) -> Steps[Record]:
             octetsIn += session.octetsIn
             octetsOut += session.octetsOut
     services = len(edge.registry.held())
-    from importlib.metadata import version  # loads parsers of archives and of mail
-
     yield
     return {
-        "version": version("tunnelstack"),
+        "version": VERSION,
         "pid": os.getpid(),
         "state": edge.state,
         "uptime_seconds": round(edge.clock.seconds() - edge.startedAt, 3),

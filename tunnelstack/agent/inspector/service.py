@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from secrets import token_urlsafe
 from time import time
 
@@ -33,6 +32,7 @@ from tunnelstack.pages.access import PageToken, isLoopback
 from tunnelstack.pages.resources import AccessServer, refusal
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.peers import addressText
+from tunnelstack.version import VERSION
 from tunnelstack.wire.printable_text import quoted
 
 MAX_CONNECTIONS = 32
@@ -118,7 +118,7 @@ class Inspector(Service):
         self._replayer = Replayer(reactor, self.recorder, serverOf)
         access = Access(None if token is None else PageToken(token, COOKIE))
         self._resources = InspectorResources(
-            reactor, self.recorder, self._replayer, access, config.reveal, version("tunnelstack")
+            reactor, self.recorder, self._replayer, access, config.reveal, VERSION
         )
         server = WholeMessageServer(self._resources.respond, clock=reactor, bodyOctets=EDITED_OCTETS, refuse=refusal)
         self._factory = BoundedHTTPFactory(AccessServer(access.refusal, server), reactor, MAX_CONNECTIONS)

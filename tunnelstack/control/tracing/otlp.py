@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from typing import Protocol
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -22,13 +21,14 @@ from opentelemetry.util.types import AttributeValue
 from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.control.tracing.layers import Steps, layersOf
 from tunnelstack.control.tracing.tracer import RequestSpan, newIdentifier
+from tunnelstack.version import VERSION
 
 NANOSECONDS = 1_000_000_000
 
 SEND_SECONDS = 10
 """Seconds that one request to the collector may take."""
 
-SCOPE = InstrumentationScope("tunnelstack", version("tunnelstack"))
+SCOPE = InstrumentationScope("tunnelstack", VERSION)
 
 
 class SpanProcessor(Protocol):
@@ -54,7 +54,7 @@ class SpanWriter:
         self._processor = processor
         self._role = role
         self._now = now
-        self._resource = Resource.create({"service.name": f"tunnel-{role}", "service.version": version("tunnelstack")})
+        self._resource = Resource.create({"service.name": f"tunnel-{role}", "service.version": VERSION})
 
     def __call__(self, access: AccessRecord) -> None:
         """

@@ -8,8 +8,8 @@ import os
 import platform
 import shutil
 import sys
-from importlib.metadata import version
 
+from tunnelstack.version import VERSION
 from tunnelstack.wire.records.agentserver import MachineDocument
 
 
@@ -23,7 +23,7 @@ def machineDocument() -> MachineDocument:
         hostname=platform.node(), os=sys.platform, platform=release.get("ID", ""),
         platform_version=release.get("VERSION_ID", ""), kernel_arch=platform.machine(), cpu_model_name=platform.processor(),
         cpu_count_logical=os.cpu_count() or 0, memory_total=_memory(), disk_total=disk_total, disk_free=disk_free,
-        agent_version=f"tunnelstack/{version('tunnelstack')}", workdir=_workingFolder(),
+        agent_version=f"tunnelstack/{VERSION}", workdir=_workingFolder(),
     )
 
 

@@ -5,7 +5,6 @@ The agent's requests to the control plane, the Bridge.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -19,6 +18,7 @@ from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import Timeouts
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import connectTimedOut
+from tunnelstack.version import VERSION
 from tunnelstack.wire.http1.head import Fields, RequestHead
 from tunnelstack.wire.jsonline import encode
 from tunnelstack.wire.printable_text import printable
@@ -52,7 +52,7 @@ REQUEST_SECONDS = 60.0
 TELEMETRY_SECONDS = 4.0
 """Seconds for a report that no one waits for."""
 
-AGENT = f"tunnelstack/{version('tunnelstack')}"
+AGENT = f"tunnelstack/{VERSION}"
 """How the agent names itself."""
 
 T = TypeVar("T")

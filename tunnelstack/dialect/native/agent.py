@@ -5,7 +5,6 @@ The native dialect at the agent: its session with one edge, and the events that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from zope.interface import implementer
 from tunnelstack.dialect.native.dialler import NativeDialler, NativeLink, NotAnEdge, TokenRefused
 from tunnelstack.dialect.native.protocol import NAME
 from tunnelstack.interfaces import IAgentDialect, IAgentHost
+from tunnelstack.version import VERSION
 from tunnelstack.wire.jsonline import JSONObject
 from tunnelstack.wire.printable_text import printable
 
@@ -59,7 +59,7 @@ class NativeAgent:
         self._host = host
         self._dialler = NativeDialler(
             host.clock, edge.url, host.token(edge), host.handlers, instance=host.instance,
-            version=f"tunnelstack/{version('tunnelstack')}", endpoint=host.edgeEndpoint(edge), limits=host.sessionLimits,
+            version=f"tunnelstack/{VERSION}", endpoint=host.edgeEndpoint(edge), limits=host.sessionLimits,
         )
 
     def dial(self) -> Deferred[NativeLink]:
