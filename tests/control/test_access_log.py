@@ -167,8 +167,8 @@ class LogTests(SynchronousTestCase):
 
     def test_linesAreWrittenSoonAndTogether(self) -> None:
         log = AccessLog(self.clock, self.out, textLines, lambda: 0.0)
-        log(request())
-        log(request())
+        log.add(request())
+        log.add(request())
         self.assertEqual(self.out.texts, [])
         self.clock.advance(0.2)
         self.assertEqual([text.count("\n") for text in self.out.texts], [2])
@@ -177,7 +177,7 @@ class LogTests(SynchronousTestCase):
     def test_linesThatWaitAreBounded(self) -> None:
         log = AccessLog(self.clock, self.out, textLines, lambda: 0.0)
         for _ in range(FLUSH_LINES + 1):
-            log(request())
+            log.add(request())
         self.assertEqual([text.count("\n") for text in self.out.texts], [FLUSH_LINES])
 
     def open(self, path: object) -> AccessLog:
@@ -196,10 +196,10 @@ class LogTests(SynchronousTestCase):
     def test_aFileThatWasMovedAway(self) -> None:
         path = Path(self.mktemp())
         log = self.open(path)
-        log(request(trace="one"))
+        log.add(request(trace="one"))
         moved = path.rename(f"{path}.1")
         log.reopen()
-        log(request(trace="two"))
+        log.add(request(trace="two"))
         self.drain(log)
         self.assertEqual([json.loads(each.read_text())["request"] for each in (moved, path)], ["one", "two"])
 
@@ -207,10 +207,10 @@ class LogTests(SynchronousTestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         log = self.open(folder / "log")
-        log(request(trace="one"))
+        log.add(request(trace="one"))
         moved = folder.rename(f"{folder}.1")
         self.assertRaises(ConfigurationError, log.reopen)
-        log(request(trace="two"))
+        log.add(request(trace="two"))
         self.drain(log)
         lines = (moved / "log").read_text().splitlines()
         self.assertEqual([json.loads(line)["request"] for line in lines], ["one", "two"])
@@ -226,7 +226,7 @@ class LogTests(SynchronousTestCase):
         os.mkfifo(path)
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         log = self.open(path)
-        log(request(trace="one"))
+        log.add(request(trace="one"))
         self.drain(log)
         self.assertEqual(json.loads(os.read(reader, 65536))["request"], "one")
         os.close(reader)
@@ -237,7 +237,7 @@ class LogTests(SynchronousTestCase):
         self.assertRaises(ConfigurationError, accessLog, self.clock, "/nowhere/log", "auto", self.out, lambda: 0.0)
         log = accessLog(self.clock, "-", "auto", self.out, lambda: 0.0)
         assert log is not None
-        log(request())
+        log.add(request())
         log.flush()
         self.assertTrue(self.out.texts[0].startswith("{"))
 
@@ -249,11 +249,11 @@ class LogTests(SynchronousTestCase):
             log = accessLog(self.clock, "/dev/full", form, self.out, lambda: 0.0)
             assert log is not None
             writer: Any = log.output
-            log(request())
+            log.add(request())
             self.drain(log)
             path = Path(self.mktemp())
             writer.replace(log_writer.Descriptor(os.open(path, os.O_WRONLY | os.O_CREAT)))
-            log(request())
+            log.add(request())
             self.drain(log)
             report, line = path.read_text().splitlines()
             sentence = "1 line was dropped here: No space left on device"

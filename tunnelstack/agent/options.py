@@ -348,7 +348,7 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     if panel is not None and where == "-" and err.isatty():
         where = ""                            # the panel shows the requests
     requests = accessLog(reactor, where, form, err, time.time)
-    agent.observeRequests(together(requests, None if panel is None else panel.requestDone))
+    agent.observeRequests(together(None if requests is None else requests.add, None if panel is None else panel.requestDone))
 
     def reload() -> tuple[str, ...]:
         if requests is not None:

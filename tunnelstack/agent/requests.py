@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord, Descriptions
+from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord, Descriptions, RequestDescription
 from tunnelstack.interfaces import IServerExchange
 
 
@@ -29,13 +29,20 @@ def complete(record: AccessRecord, descriptions: Descriptions, service: str, exc
     """
     Write into a record what its exchange has.
     """
-    head = exchange.head
-    visitor = _firstAddress(head.field(b"x-forwarded-for") or b"")
-    record.description = descriptions[head.method, exchange.host, head.target, head.version, visitor, service]
+    record.description = describe(descriptions, service, exchange)
     record.service = service
     record.trace = exchange.trace
     record.status = exchange.status or CLIENT_CLOSED
     record.octets = exchange.octets
+
+
+def describe(descriptions: Descriptions, service: str, exchange: IServerExchange) -> RequestDescription:
+    """
+    @return: what the log says of a request and of those like it.
+    """
+    head = exchange.head
+    visitor = _firstAddress(head.field(b"x-forwarded-for") or b"")
+    return descriptions[head.method, exchange.host, head.target, head.version, visitor, service]
 
 
 @lru_cache(maxsize=256)

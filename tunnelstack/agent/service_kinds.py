@@ -20,12 +20,19 @@ from zope.interface import implementer
 from tunnelstack.agent.bounds import AgentBounds
 from tunnelstack.agent.local_server import LocalServer
 from tunnelstack.agent.origin_pool import originPool
-from tunnelstack.agent.requests import complete
+from tunnelstack.agent.requests import complete, describe
 from tunnelstack.agent.target import Target
-from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord, Descriptions, RequestObserver
+from tunnelstack.control.access_record import (
+    CLIENT_CLOSED,
+    MOST_DESCRIPTIONS,
+    AccessRecord,
+    Descriptions,
+    RequestDescription,
+    RequestObserver,
+)
 from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.control.metrics.counts import MOST_ENDED, ExchangeCounts, failureCode
-from tunnelstack.control.request_times import RequestTimes
+from tunnelstack.control.request_times import NEVER, RequestTimes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.exchange.error_page import errorPage, respondWithPage
@@ -163,6 +170,7 @@ class ExchangeFactory(Factory):
         self._counts = context.counts
         self._onlyCounts = forwards and context.counts is not None and not context.isRecorded
         self._isRecorded = not self._onlyCounts and (context.counts is not None or context.isRecorded)
+        self._described: dict[bytes, RequestDescription] = {}
         self._open: dict[IServerExchange, None] = {}     # in order; kept only if requests are observed
 
     def buildProtocol(self, address: object) -> HTTPServerProtocol:
@@ -186,6 +194,8 @@ class ExchangeFactory(Factory):
                 request.span = tracer.begin(head.fields, trusted=True)
             if self._requestObserver is not None:
                 self._open[exchange] = None
+                request.routed = request.opened = request.whole = NEVER      # all are read, and defaults are slow to read
+                request.failed = None
         return self.server.exchangeReceived(head, exchange)
 
     def _done(self, exchange: IServerExchange, now: float) -> None:
@@ -208,8 +218,23 @@ class ExchangeFactory(Factory):
             self._recorder.ended(exchange, seconds)
         if self._requestObserver is not None:
             self._open.pop(exchange, None)
-            complete(request, self._context.descriptions, self._name, exchange)
+            request.description, request.service, request.trace = self._describe(exchange), self._name, exchange.trace
+            request.status, request.octets = exchange.status or CLIENT_CLOSED, exchange.octets
             self._requestObserver(request)
+
+    def _describe(self, exchange: IServerExchange) -> RequestDescription:
+        """
+        As L{describe} does.  Heads with the same C{prefix} differ in the last field only: the identifier of the request.
+        """
+        head, known = exchange.head, self._described
+        description = known.get(head.prefix)
+        if description is None:
+            description = describe(self._context.descriptions, self._name, exchange)
+            if head.prefix and head.fields[-1][0].lower() == b"x-request-id":
+                if len(known) >= MOST_DESCRIPTIONS:
+                    known.clear()
+                known[head.prefix] = description
+        return description
 
     def openRequests(self) -> list[AccessRecord]:
         """

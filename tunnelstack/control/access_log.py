@@ -44,7 +44,7 @@ class Output(Protocol):
 
 class AccessLog:
     """
-    Writes a line for each record that it is called with.
+    Writes a line for each record that it is given.
 
     @ivar output: where lines are written.
     """
@@ -71,7 +71,10 @@ class AccessLog:
         self._waiting: list[AccessRecord] = []
         self._timer: IDelayedCall | None = None
 
-    def __call__(self, access: AccessRecord) -> None:
+    def add(self, access: AccessRecord) -> None:
+        """
+        Write a line for a record: a L{RequestObserver<tunnelstack.control.access_record.RequestObserver>}.
+        """
         waiting = self._waiting
         waiting.append(access)
         if len(waiting) >= FLUSH_LINES:

@@ -315,7 +315,7 @@ def makeLifecycle(reactor: IReactor, options: Options, out: LogWriter | None, er
     patient = options.config.dev and out is not None      # twistd may take the modules out of reach: --chroot
     edge = EdgeService(reactor, options.checked(reactor, options.config), patient=patient)
     requests = accessLog(reactor, options.config.accessLog, options.logFormat(), err, time.time)
-    edge.observeRequests(requests)
+    edge.observeRequests(None if requests is None else requests.add)
 
     def reload() -> tuple[str, ...]:
         if requests is not None:              # log rotation needs this even if the configuration file is invalid

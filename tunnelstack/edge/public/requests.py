@@ -17,7 +17,8 @@ from twisted.internet.interfaces import ISSLTransport, ITransport
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from tunnelstack.control.access_record import ObservedRequest, visibleTarget
+from tunnelstack.control.access_record import ObservedRequest, RequestDescription, visibleTarget
+from tunnelstack.control.request_times import NEVER
 from tunnelstack.edge.listeners import EdgeListener
 from tunnelstack.edge.public.access_policy import AccessPolicy, PendingRequest, rateLimitExceeded
 from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
@@ -107,8 +108,8 @@ class RequestRouter:
     log = Logger()
 
     __slots__ = (
-        "_address", "_destination", "_forwardedFields", "_host", "_last", "_listener", "_rateLimited", "_site", "_trusted",
-        "_visitor",
+        "_address", "_described", "_destination", "_forwardedFields", "_host", "_last", "_listener", "_rateLimited", "_site",
+        "_trusted", "_visitor",
     )  # fmt: skip
 
     def __init__(self, site: PublicSite, listener: EdgeListener) -> None:
@@ -126,6 +127,7 @@ class RequestRouter:
         self._forwardedFields: Fields = []
         # The head of the last request, for what it was, and what the agent was sent for it.
         self._last: tuple[RequestHead, Destination, RequestHead] | None = None
+        self._described: tuple[RequestHead, Destination | None, RequestDescription] | None = None    # the same for the log
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:
         site = self._site
@@ -154,10 +156,13 @@ class RequestRouter:
                 if site.samples.enabled:
                     site.samples.begin(request, head, destination.key, exchange.trace)
             if site.accessLog is not None:
-                target = site.loggedTarget(head) if QUERY in head.target else head.target
-                request.description = site.descriptions[
-                    head.method, host, target, head.version, address, request.service
-                ]
+                last = self._described
+                if last is not None and last[0] is head and last[1] is destination:
+                    request.description = last[2]
+                else:
+                    request.description = self._describe(head, host, address, destination)
+                request.routed = request.opened = request.whole = NEVER      # all are read, and defaults are slow to read
+                request.failed = request.span = None
                 if site.tracer is not None:
                     request.span = site.tracer.begin(head.fields, self._trusted)
         if self._rateLimited:
@@ -173,6 +178,20 @@ class RequestRouter:
         if policy is not None:
             return self._forwardIfAllowed(exchange, head, host, destination, hops, policy, address)
         return self._forward(exchange, head, host, destination, hops)
+
+    def _describe(
+        self, head: RequestHead, host: bytes, address: str, destination: Destination | None
+    ) -> RequestDescription:
+        """
+        What the log says of a request and of those with the same head.
+        """
+        site, service = self._site, "" if destination is None else destination.key
+        if QUERY in head.target:
+            return site.descriptions[head.method, host, site.loggedTarget(head), head.version, address, service]
+        description = site.descriptions[head.method, host, head.target, head.version, address, service]
+        if not self._trusted:                 # what a proxy sends may be from any address
+            self._described = head, destination, description
+        return description
 
     def _forwardIfAllowed(
         self, exchange: IServerExchange, head: RequestHead, host: bytes, destination: Destination, hops: Sequence[Hop],
