@@ -60,6 +60,17 @@ sys.exit(main.tunnelEdge())
 """
 """Prints the thresholds of the garbage collector when a program is about to serve."""
 
+SOURCES_SCRIPT = """
+import linecache, sys
+from tunnelstack import records
+compiled = [name for name in linecache.cache if "tunnelstack.records" in name]
+from tunnelstack.commands import main
+main.runReactor = lambda *ignored: print(len(compiled), *(name for name in compiled if name in linecache.cache)) or 0
+sys.argv = ["tunnel-edge", "--dev", "--port", "0"]
+sys.exit(main.tunnelEdge())
+"""
+"""Prints of how many methods of records the source was kept, and of which it still is."""
+
 NEITHER = {
     "argparse", "autobahn.twisted", "automat", "csv", "h2", "hpack", "importlib.metadata", "opentelemetry",
     "prometheus_client", "twisted.conch", "twisted.cred", "twisted.python.logfile", "twisted.protocols.haproxy",
@@ -139,6 +150,10 @@ class LoadedModulesTests(SynchronousTestCase):
 
     def test_theGarbageCollectorLooksLessOftenWhileAServiceIsLoaded(self) -> None:
         self.assertEqual(self.loaded(script=LOADING_SCRIPT), set(map(str, LOADING)))
+
+    def test_theSourcesOfCompiledMethodsAreNotKept(self) -> None:
+        (kept,) = self.loaded(script=SOURCES_SCRIPT)
+        self.assertGreater(int(kept), 0)
 
     def test_aFeatureIsLoadedThatIsUsed(self) -> None:
         """
