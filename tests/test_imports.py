@@ -78,7 +78,7 @@ KEEPERS = {
 
 #: What has to be installed for what is imported, under the name by which an index knows it.
 DISTRIBUTIONS = {
-    "OpenSSL": "pyOpenSSL", "_nvx_xormasker": "autobahn", "attrs": "attrs", "autobahn": "autobahn",
+    "OpenSSL": "pyOpenSSL", "_nvx_xormasker": "autobahn", "attrs": "attrs", "autobahn": "autobahn", "automat": "Automat",
     "cryptography": "cryptography",
     "h2": "h2", "hpack": "hpack", "service_identity": "service-identity", "twisted": "Twisted", "zope": "zope.interface",
     "opentelemetry.sdk": "opentelemetry-sdk", "opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-http",

@@ -72,9 +72,9 @@ sys.exit(main.tunnelEdge())
 """Prints of how many methods of records the source was kept, and of which it still is."""
 
 NEITHER = {
-    "argparse", "autobahn.twisted", "automat", "csv", "h2", "hpack", "importlib.metadata", "opentelemetry",
-    "prometheus_client", "twisted.conch", "twisted.cred", "twisted.python.logfile", "twisted.protocols.haproxy",
-    "twisted.trial", "twisted.web", "unittest",
+    "argparse", "autobahn.twisted", "csv", "h2", "hpack", "importlib.metadata", "opentelemetry", "prometheus_client",
+    "twisted.conch", "twisted.cred", "twisted.python.logfile", "twisted.protocols.haproxy", "twisted.trial", "twisted.web",
+    "unittest",
     "tunnelstack.commands.admin_client", "tunnelstack.control.certificate_authority", "tunnelstack.control.metrics.samples",
     "tunnelstack.control.process.twistd", "tunnelstack.control.tracing", "tunnelstack.demo", "tunnelstack.doctor",
     "tunnelstack.endpoints", "tunnelstack.session.http2", "tunnelstack.testing", "tunnelstack.transport.dtls",

@@ -39,9 +39,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import random
-from typing import Literal
 from typing import Protocol as TypingProtocol
 
+from attrs import define, field
+from automat import TypeMachineBuilder
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -63,10 +64,6 @@ STABLE_SECONDS = 60.0
 REFUSED_SECONDS = 60.0
 """Seconds to wait (times 0.75 to 1.25) after a failure that a person must remedy: the credential was refused, or the server is
 not an edge."""
-
-
-_State = Literal["idle", "dialling", "up", "waiting", "draining", "stopped"]
-_Input = Literal["start", "connected", "failed", "lost", "retryTimeout", "stop"]
 
 
 class UplinkObserver(TypingProtocol):
@@ -91,45 +88,48 @@ class UplinkObserver(TypingProtocol):
         """
 
 
-class _Machine:
+class _Inputs(TypingProtocol):
     """
-    The machine: its state, its data, and what its inputs cause.
-
-    @ivar attempt: the one that is under way.
-    @ivar timer: until the next attempt, or until the end of the drain.
+    The inputs of the machine.
     """
 
-    def __init__(self, uplink: Uplink) -> None:
-        self.uplink = uplink
-        self.state: _State = "idle"
-        self.link: ILink | None = None
-        self.attempt: Deferred[ILink] | None = None
-        self.timer: IDelayedCall | None = None
-        self.stopped: Waiters[None] = Waiters()
-        self._failures = 0
-        self._upSince = 0.0
+    def start(self) -> None: ...
+    def connected(self, link: ILink) -> None: ...
+    def failed(self, reason: BaseException) -> None: ...
+    def lost(self, reason: BaseException) -> None: ...
+    def retryTimeout(self) -> None: ...
+    def stop(self) -> None: ...
 
-    def take(self, given: _Input, *data: object) -> None:
-        """
-        Take an input.
 
-        @raise KeyError: it cannot occur in this state.
-        """
-        self.state, output = _TRANSITIONS[self.state, given]
-        output(self, *data)
+@define
+class _Core:
+    """
+    The data of the machine, and its outputs.
+    """
+
+    uplink: Uplink
+    inputs: _Inputs | None = None
+    link: ILink | None = None
+    attempt: Deferred[ILink] | None = None
+    timer: IDelayedCall | None = None
+    failures: int = 0
+    upSince: float = 0.0
+    stopped: Waiters[None] = field(factory=Waiters)
 
     def dial(self) -> None:
         """
         Make an attempt to connect.
         """
-        self.timer = None
-        self.attempt = attempt = self.uplink._dial()
-        attempt.addCallbacks(lambda link: self.take("connected", link), self._attemptFailed)
+        uplink = self.uplink
+        assert self.inputs is not None
+        self.attempt = attempt = uplink._dial()
+        attempt.addCallbacks(self.inputs.connected, lambda failure: self._failed(failure))
         attempt.addErrback(self._unexpectedError)
 
-    def _attemptFailed(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure) -> None:
         if not failure.check(CancelledError) or self.attempt is not None:
-            self.take("failed", failure.value or ConnectionError())
+            assert self.inputs is not None
+            self.inputs.failed(failure.value or ConnectionError())
 
     def _unexpectedError(self, failure: Failure) -> None:
         self.uplink.log.failure("unexpected error in an uplink", failure=failure)
@@ -138,37 +138,31 @@ class _Machine:
         """
         Report the new session, and wait for its loss.
         """
+        assert self.inputs is not None
         self.attempt = None
         self.link = link
-        self._upSince = self.uplink._clock.seconds()
+        self.upSince = self.uplink._clock.seconds()
         if self.uplink._backoff is not None:
             self.uplink._backoff.connected()
         self.uplink._observer.uplinkUp(self.uplink, link)
-        link.whenLost().addCallback(lambda reason: self.take("lost", reason)).addErrback(self._unexpectedError)
+        link.whenLost().addCallback(self.inputs.lost).addErrback(self._unexpectedError)
 
-    def failed(self, reason: BaseException) -> None:
+    def wait(self, seconds: float) -> None:
         """
-        Report that the attempt failed, and wait.
+        Start the timer of the next attempt.
         """
-        self.attempt = None
-        seconds = self._backoff(reason)
-        self._wait(seconds)
-        self.uplink._observer.uplinkFailed(self.uplink, reason, seconds)
+        assert self.inputs is not None
+        self.timer = self.uplink._clock.callLater(seconds, self.inputs.retryTimeout)
 
-    def lost(self, reason: BaseException) -> None:
+    def cancelTimer(self) -> None:
         """
-        Report that the session is lost, and wait.
+        Cancel the timer, if it has not fired.
         """
-        self.link = None
-        if self.uplink._clock.seconds() - self._upSince >= STABLE_SECONDS:
-            self._failures = 0
-        self._wait(self._backoff(reason))
-        self.uplink._observer.uplinkDown(self.uplink, reason)
+        timer, self.timer = self.timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
-    def _wait(self, seconds: float) -> None:
-        self.timer = self.uplink._clock.callLater(seconds, self.take, "retryTimeout")
-
-    def _backoff(self, reason: BaseException) -> float:
+    def backoff(self, reason: BaseException) -> float:
         """
         Choose the time until the next attempt, and count the failure.
 
@@ -178,79 +172,102 @@ class _Machine:
             return self.uplink._backoff.nextWait()
         if isinstance(reason, (Refused, PeerError)):
             return REFUSED_SECONDS * (0.75 + 0.5 * self.uplink._random())
-        bound = min(self.uplink.maxBackoff, FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures, 16))
-        self._failures += 1
+        bound = min(self.uplink.maxBackoff, FIRST_BACKOFF_SECONDS * 2.0 ** min(self.failures, 16))
+        self.failures += 1
         return bound * self.uplink._random()
 
-    def drain(self) -> None:
-        """
-        Drain the link, and abort it if that takes too long.
-        """
-        assert self.link is not None
-        self.timer = self.uplink._clock.callLater(self.uplink.drainSeconds, self.link.abort, "the drain took too long")
-        self.link.drain().addErrback(self._unexpectedError)
 
-    def drained(self, reason: BaseException) -> None:
-        """
-        Report that the last session has ended.
-        """
-        self.link = None
-        self.endWait()
-
-    def endAttempt(self) -> None:
-        """
-        Cancel the attempt, and report the end.
-        """
-        attempt, self.attempt = self.attempt, None
-        if attempt is not None:
-            attempt.cancel()
-        self.end()
-
-    def endWait(self) -> None:
-        """
-        Cancel the timer, if it has not fired, and report the end.
-        """
-        timer, self.timer = self.timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
-        self.end()
-
-    def end(self) -> None:
-        """
-        Report the end.
-        """
-        self.stopped.fire(None)
-
-    def abortLate(self, link: ILink) -> None:
-        """
-        End a link that came after the end.
-        """
-        link.abort("the agent has stopped")
-
-    def ignore(self, *data: object) -> None:
-        """
-        Do nothing.
-        """
+_builder = TypeMachineBuilder(_Inputs, _Core)
+_idle = _builder.state("idle")
+_dialling = _builder.state("dialling")
+_up = _builder.state("up")
+_waiting = _builder.state("waiting")
+_draining = _builder.state("draining")
+_stopped = _builder.state("stopped")
 
 
-_TRANSITIONS: dict[tuple[_State, _Input], tuple[_State, Callable[..., None]]] = {
-    ("idle", "start"): ("dialling", _Machine.dial),
-    ("idle", "stop"): ("stopped", _Machine.end),
-    ("dialling", "connected"): ("up", _Machine.up),
-    ("dialling", "failed"): ("waiting", _Machine.failed),
-    ("dialling", "stop"): ("stopped", _Machine.endAttempt),
-    ("up", "lost"): ("waiting", _Machine.lost),
-    ("up", "stop"): ("draining", _Machine.drain),
-    ("waiting", "retryTimeout"): ("dialling", _Machine.dial),
-    ("waiting", "stop"): ("stopped", _Machine.endWait),
-    ("draining", "lost"): ("stopped", _Machine.drained),
-    ("draining", "stop"): ("draining", _Machine.ignore),
-    ("stopped", "stop"): ("stopped", _Machine.end),
-    ("stopped", "connected"): ("stopped", _Machine.abortLate),
-    ("stopped", "failed"): ("stopped", _Machine.ignore),
-    ("stopped", "lost"): ("stopped", _Machine.ignore),
-}
-"""The next state, and what happens on the way, for each input that can occur in a state."""
+@_idle.upon(_Inputs.start).to(_dialling)
+def _dialFirst(inputs: _Inputs, core: _Core) -> None:
+    core.inputs = inputs
+    core.dial()
+
+
+@_dialling.upon(_Inputs.connected).to(_up)
+def _connected(inputs: _Inputs, core: _Core, link: ILink) -> None:
+    core.up(link)
+
+
+@_dialling.upon(_Inputs.failed).to(_waiting)
+def _notConnected(inputs: _Inputs, core: _Core, reason: BaseException) -> None:
+    core.attempt = None
+    seconds = core.backoff(reason)
+    core.wait(seconds)
+    core.uplink._observer.uplinkFailed(core.uplink, reason, seconds)
+
+
+@_up.upon(_Inputs.lost).to(_waiting)
+def _lost(inputs: _Inputs, core: _Core, reason: BaseException) -> None:
+    core.link = None
+    if core.uplink._clock.seconds() - core.upSince >= STABLE_SECONDS:
+        core.failures = 0
+    core.wait(core.backoff(reason))
+    core.uplink._observer.uplinkDown(core.uplink, reason)
+
+
+@_waiting.upon(_Inputs.retryTimeout).to(_dialling)
+def _redial(inputs: _Inputs, core: _Core) -> None:
+    core.timer = None
+    core.dial()
+
+
+@_up.upon(_Inputs.stop).to(_draining)
+def _drain(inputs: _Inputs, core: _Core) -> None:
+    assert core.link is not None
+    core.timer = core.uplink._clock.callLater(core.uplink.drainSeconds, core.link.abort, "the drain took too long")
+    core.link.drain().addErrback(core._unexpectedError)
+
+
+@_draining.upon(_Inputs.lost).to(_stopped)
+def _drained(inputs: _Inputs, core: _Core, reason: BaseException) -> None:
+    core.link = None
+    core.cancelTimer()
+    core.stopped.fire(None)
+
+
+@_dialling.upon(_Inputs.stop).to(_stopped)
+def _cancelDialling(inputs: _Inputs, core: _Core) -> None:
+    attempt, core.attempt = core.attempt, None
+    if attempt is not None:
+        attempt.cancel()
+    core.stopped.fire(None)
+
+
+@_waiting.upon(_Inputs.stop).to(_stopped)
+def _cancelWaiting(inputs: _Inputs, core: _Core) -> None:
+    core.cancelTimer()
+    core.stopped.fire(None)
+
+
+@_idle.upon(_Inputs.stop).to(_stopped)
+def _stopIdle(inputs: _Inputs, core: _Core) -> None:
+    core.stopped.fire(None)
+
+
+@_stopped.upon(_Inputs.stop).loop()
+def _stoppedAlready(inputs: _Inputs, core: _Core) -> None:
+    core.stopped.fire(None)
+
+
+@_stopped.upon(_Inputs.connected).loop()
+def _abortLateLink(inputs: _Inputs, core: _Core, link: ILink) -> None:
+    link.abort("the agent has stopped")
+
+
+_draining.upon(_Inputs.stop).loop().returns(None)
+_stopped.upon(_Inputs.failed).loop().returns(None)
+_stopped.upon(_Inputs.lost).loop().returns(None)
+
+_build = _builder.build()
 
 
 class Uplink:
@@ -288,32 +305,33 @@ class Uplink:
         self.maxBackoff = maxBackoff
         self.drainSeconds = drainSeconds
         self._random = random
-        self._machine = _Machine(self)
+        self._core = _Core(self)
+        self._machine = _build(self._core)
 
     @property
     def link(self) -> ILink | None:
-        return self._machine.link
+        return self._core.link
 
     @property
     def isDialling(self) -> bool:
         """
         Whether an attempt to connect is under way.
         """
-        return self._machine.attempt is not None
+        return self._core.attempt is not None
 
     @property
     def nextAttempt(self) -> float | None:
         """
         When the next attempt to connect is made, in seconds of the clock; C{None} unless the uplink waits for it.
         """
-        timer = self._machine.timer
-        return timer.getTime() if timer is not None and timer.active() and self._machine.link is None else None
+        timer = self._core.timer
+        return timer.getTime() if timer is not None and timer.active() and self._core.link is None else None
 
     def start(self) -> None:
         """
         Dial now, and after every loss.
         """
-        self._machine.take("start")
+        self._machine.start()
 
     def stop(self) -> Deferred[None]:
         """
@@ -321,6 +339,6 @@ class Uplink:
 
         @return: fires when the session is closed.
         """
-        stopped = self._machine.stopped.wait()
-        self._machine.take("stop")
+        stopped = self._core.stopped.wait()
+        self._machine.stop()
         return stopped
