@@ -15,11 +15,12 @@ from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IDoor, IExchangeServer, IOutboundAgents
+from tunnelstack.settings.record import Record
 
 
 @implementer(IDoor)
-@frozen(kw_only=True)
-class HTTPDoor:
+@frozen(kw_only=True, eq=False, repr=False)
+class HTTPDoor(Record):
     """
     A path on the public port through which a dialect's agents come in.  It is found only on hosts that no route claims.
 
@@ -41,8 +42,8 @@ class HTTPDoor:
 
 
 @implementer(IDoor)
-@frozen(kw_only=True)
-class ListenerDoor:
+@frozen(kw_only=True, eq=False, repr=False)
+class ListenerDoor(Record):
     """
     A port of the dialect's own.
 
@@ -57,8 +58,8 @@ class ListenerDoor:
 
 
 @implementer(IDoor)
-@frozen(kw_only=True)
-class OutboundDoor:
+@frozen(kw_only=True, eq=False, repr=False)
+class OutboundDoor(Record):
     """
     Agents that listen, and are dialled by the edge.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, field, frozen
 
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.http1.head import RequestHead
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import ITCPTransport
 
 
-@frozen(kw_only=True)
-class Claim:
+@frozen(kw_only=True, eq=False, repr=False)
+class Claim(Record):
     """
     What a peer that connects states about itself, as a door received it.
 
@@ -89,8 +90,8 @@ class Service:
     perVisitor: bool = False
 
 
-@frozen(kw_only=True)
-class Grant:
+@frozen(kw_only=True, eq=False, repr=False)
+class Grant(Record):
     """
     How the public reaches a service.
 
@@ -104,8 +105,8 @@ class Grant:
     port: int = 0
 
 
-@frozen
-class HTTPPurpose:
+@frozen(eq=False, repr=False)
+class HTTPPurpose(Record):
     """
     A stream for HTTP/1.1 exchanges with a web server on the far side.
 
@@ -119,8 +120,8 @@ class HTTPPurpose:
     port: int = 0
 
 
-@frozen
-class TCPPurpose:
+@frozen(eq=False, repr=False)
+class TCPPurpose(Record):
     """
     A stream joined to a TCP connection on the far side (fields as in L{HTTPPurpose}).
     """
@@ -130,8 +131,8 @@ class TCPPurpose:
     port: int = 0
 
 
-@frozen
-class UDPPurpose:
+@frozen(eq=False, repr=False)
+class UDPPurpose(Record):
     """
     A stream of length-prefixed datagrams to a UDP port on the far side (fields as in L{HTTPPurpose}).
     """
@@ -141,8 +142,8 @@ class UDPPurpose:
     port: int = 0
 
 
-@frozen
-class SSHPurpose:
+@frozen(eq=False, repr=False)
+class SSHPurpose(Record):
     """
     A stream to the agent's SSH server; C{id} names the session where the dialect has names for them.
     """
@@ -150,8 +151,8 @@ class SSHPurpose:
     id: str = ""
 
 
-@frozen
-class StreamPurpose:
+@frozen(eq=False, repr=False)
+class StreamPurpose(Record):
     """
     A stream of a developer's own protocol.
 
@@ -163,8 +164,8 @@ class StreamPurpose:
     parameters: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class TerminalPurpose:
+@frozen(eq=False, repr=False)
+class TerminalPurpose(Record):
     """
     A stream of terminal messages, as in L{tunnelstack.wire.terminal}, to a program with a terminal on the far side.
     """
@@ -173,8 +174,8 @@ class TerminalPurpose:
 Purpose = HTTPPurpose | TCPPurpose | UDPPurpose | SSHPurpose | StreamPurpose | TerminalPurpose
 
 
-@frozen(kw_only=True)
-class Visitor:
+@frozen(kw_only=True, eq=False, repr=False)
+class Visitor(Record):
     """
     On whose behalf a stream is opened, as it is sent to the far side.
 
@@ -188,8 +189,8 @@ class Visitor:
     trace: str = ""
 
 
-@frozen(kw_only=True)
-class TakenOverRequest:
+@frozen(kw_only=True, eq=False, repr=False)
+class TakenOverRequest(Record):
     """
     A connection that was taken over at a door, with the request that led there.
 

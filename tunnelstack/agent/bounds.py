@@ -11,6 +11,7 @@ from attrs import define, evolve, field
 
 from tunnelstack.control.config.records import AgentLimits
 from tunnelstack.exchange.bounds import DEFAULT_BOUNDS, ExchangeBounds
+from tunnelstack.settings.record import Record
 from tunnelstack.settings.setting import keyOf
 
 CEILINGS = ("headOctets", "headFields", "responseHeadOctets", "responseHeadFields", "idleSeconds")
@@ -20,8 +21,8 @@ REQUEST_BOUNDS = ("headOctets", "headFields", "idleSeconds")
 """Those among them that an operator of the edge expects to be in force for visitors."""
 
 
-@define
-class AgentBounds:
+@define(eq=False, repr=False)
+class AgentBounds(Record):
     """
     The bounds of all exchanges of one agent.  Services are shared by the sessions with all edges, so the largest bound that an
     edge announces is in force; an edge that announces less keeps to that itself.

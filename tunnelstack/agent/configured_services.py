@@ -22,6 +22,7 @@ from tunnelstack.control.config.records import ServiceConfig
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import Handler, IExchangeServer, IReactor
 from tunnelstack.session.budget import MemoryBudget
+from tunnelstack.settings.record import Record
 
 if TYPE_CHECKING:
     from tunnelstack.agent.inspector.recorder import RequestRecorder
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from tunnelstack.control.tracing.tracer import Tracer
 
 
-@define
-class _PublishedService:
+@define(eq=False, repr=False)
+class _PublishedService(Record):
     config: ServiceConfig
     served: RunningService
     publication: Publication

@@ -52,6 +52,7 @@ from tunnelstack.interfaces import (
 )
 from tunnelstack.records import EMBEDDED, Service
 from tunnelstack.session.budget import MemoryBudget
+from tunnelstack.settings.record import Record
 from tunnelstack.stream.address import StreamAddress
 from tunnelstack.wire.http1.head import Fields, HeadLimits, RequestHead
 
@@ -98,8 +99,8 @@ class RunningService:
     configure: Callable[[ExchangeBounds], object] = lambda bounds: None
 
 
-@define
-class ServiceContext:
+@define(eq=False, repr=False)
+class ServiceContext(Record):
     """
     What the services of an agent share.
 

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.records import Principal
+from tunnelstack.settings.record import Record
 from tunnelstack.settings.state_dir import StateDirectory
 from tunnelstack.wire.printable_text import printable
 
@@ -38,8 +39,8 @@ Pair = tuple[str, str]
 """A kind of services and a name."""
 
 
-@define
-class RememberedName:
+@define(eq=False, repr=False)
+class RememberedName(Record):
     """
     @ivar agent: the last holder.
     @ivar realm: of the holder; C{""} if it has a credential of the edge.

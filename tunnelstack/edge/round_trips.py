@@ -17,7 +17,7 @@ FRESH_SECONDS = 10.0
 """Seconds for which a round trip is not measured again."""
 
 
-@define
+@define(eq=False, repr=False)
 class _Trip:
     """
     The round trip of one session.

@@ -32,7 +32,7 @@ class Transport(Protocol):
     address: StreamAddress
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Found:
     """
     A stream that matches a query.

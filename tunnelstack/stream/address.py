@@ -17,8 +17,8 @@ from tunnelstack.wire.negotiation.base import NO_PARAMETERS
 
 
 @implementer(IAddress)
-@define(weakref_slot=False)
-class StreamAddress:
+@define(weakref_slot=False, eq=False, repr=False)
+class StreamAddress(Record):
     """
     One end of a stream: the facts about a stream that a handler receives.  Treat it as immutable; it is not frozen because
     one is made for every stream, and C{frozen} would double its cost.

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError, PeerError, Refused, Unavailable
+from tunnelstack.settings.record import Record
 from tunnelstack.transport.error_text import errorText
 from tunnelstack.transport.host_endpoint import hostEndpoint
 from tunnelstack.transport.secure import HandshakeLost, SecureEndpoint
@@ -81,8 +82,8 @@ class NotAProxy(PeerError):
     """
 
 
-@frozen
-class Proxy:
+@frozen(eq=False, repr=False)
+class Proxy(Record):
     """
     The address of a proxy.
 

@@ -46,6 +46,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tunnelstack.errors import ConfigurationError
+from tunnelstack.settings.record import Record
 from tunnelstack.transport.half_close_tls import HalfCloseTLS
 from tunnelstack.transport.verification import (
     CLIENT_TRUST,
@@ -72,8 +73,8 @@ class NoApplicationProtocol(Error):
     """
 
 
-@frozen
-class TLSIdentity:
+@frozen(eq=False, repr=False)
+class TLSIdentity(Record):
     """
     A certificate and its key.
 

@@ -120,7 +120,7 @@ class GrowthTrial:
         return max(0, size - self._size) if self._size and not self.running else 0
 
 
-@define
+@define(eq=False, repr=False)
 class CreditBudget:
     """
     Credit beyond the initial windows, shared by the streams of a session.

@@ -81,7 +81,7 @@ class Descriptor:
         return os.isatty(self._number)
 
 
-@define
+@define(eq=False, repr=False)
 class _Gap:
     """
     A place in the queue where lines were dropped.

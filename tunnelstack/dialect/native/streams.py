@@ -89,7 +89,7 @@ class DiallingServiceStreams(ServiceStreams):
         return found.handler.connect(found.address).addCallback(_addressing, found)
 
 
-@frozen
+@frozen(eq=False, repr=False)
 class _Found:
     """
     The handler of a stream.

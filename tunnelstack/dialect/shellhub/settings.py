@@ -7,6 +7,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from tunnelstack.records import EMBEDDED
+from tunnelstack.settings.record import Record
 from tunnelstack.settings.setting import atLeast, each, matching, oneOf, setting
 from tunnelstack.settings.tables import DialectSettings, Table, Tables
 from tunnelstack.settings.validators import checkLabel, checkTarget, isHTTPURL, isUUID, optional
@@ -14,8 +15,8 @@ from tunnelstack.wire.records.shellhub_settings import LOWEST_WINDOW, Settings
 from tunnelstack.wire.yamux.limits import LARGEST_WINDOW
 
 
-@frozen(kw_only=True)
-class EdgeSettings:
+@frozen(kw_only=True, eq=False, repr=False)
+class EdgeSettings(Record):
     """
     C{[shellhub]}: accept agents of ShellHub, of both versions of its transport, as devices.
     """
@@ -32,8 +33,8 @@ class EdgeSettings:
     )
 
 
-@frozen(kw_only=True)
-class SessionSettings:
+@frozen(kw_only=True, eq=False, repr=False)
+class SessionSettings(Record):
     """
     C{[shellhub.session]}: settings of the yamux sessions of version 2, which devices are sent when they register.  Agents of
     tunnelstack use all of them; those of ShellHub use C{keepalive} only.
@@ -69,8 +70,8 @@ class SessionSettings:
         )
 
 
-@frozen(kw_only=True)
-class TenantSettings:
+@frozen(kw_only=True, eq=False, repr=False)
+class TenantSettings(Record):
     """
     C{[[tenant]]}: a tenant whose ShellHub devices may register.
     """
@@ -82,8 +83,8 @@ class TenantSettings:
     )
 
 
-@frozen(kw_only=True)
-class DeviceSettings:
+@frozen(kw_only=True, eq=False, repr=False)
+class DeviceSettings(Record):
     """
     C{[[shellhub]]} of an agent: a ShellHub server, or an edge with C{[shellhub]}, that this machine registers with as a device.
     """

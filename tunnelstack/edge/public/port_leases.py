@@ -28,7 +28,7 @@ REMEMBERED = 1024
 """Services whose last port is remembered, so that an agent that reconnects gets the same port."""
 
 
-@define
+@define(eq=False, repr=False)
 class _OpenPort:
     """
     One service's port.

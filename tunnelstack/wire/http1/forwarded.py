@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from attrs import define, evolve
 
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.addresses import address_text
 from tunnelstack.wire.http1.framing import HOST as AUTHORITY
 from tunnelstack.wire.http1.head import TOKEN, BadMessage, Fields, values
@@ -58,8 +59,8 @@ _PAIR = re.compile(
 _ESCAPED = re.compile(rb"\\(.)")
 
 
-@define
-class Hop:
+@define(eq=False, repr=False)
+class Hop(Record):
     """
     What one proxy wrote about the connection by which it received a request.
 

@@ -16,6 +16,7 @@ from operator import methodcaller
 
 from attrs import define
 
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.http1.head import HTTP_1_1, BadMessage, Fields, RequestHead, ResponseHead, values
 
 CHUNKED = -1          # a body in chunks
@@ -77,8 +78,8 @@ def is_ordinary(name: bytes) -> bool:
     return (_field_kind(name) if kind is None else kind) == _ORDINARY
 
 
-@define
-class Framing:
+@define(eq=False, repr=False)
+class Framing(Record):
     """
     What a head determines.
 

@@ -17,6 +17,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from tunnelstack.errors import PeerError, UsageError
+from tunnelstack.settings.record import Record
 
 BUFFER_LIMIT = 256 * 1024
 """Octets that may arrive while an owner decides on a proposal: one window, which a paused stream never exceeds."""
@@ -44,14 +45,14 @@ NO_PARAMETERS: Parameters = MappingProxyType({})
 """What one side sends with a name: the members of a JSON object."""
 
 
-@define
-class NegotiationEvent:
+@define(eq=False, repr=False)
+class NegotiationEvent(Record):
     """
     What a negotiation has come to.
     """
 
 
-@define
+@define(eq=False, repr=False)
 class Agreed(NegotiationEvent):
     """
     Both sides have agreed on the purpose of the stream; the negotiation is over.
@@ -69,7 +70,7 @@ class Agreed(NegotiationEvent):
     leftover_filter: Callable[[bytes], bytes] | None = field(default=None, eq=False)
 
 
-@define
+@define(eq=False, repr=False)
 class Rejected(NegotiationEvent):
     """
     One side has refused, in the way of the protocol; the negotiation is over, and the stream with it.
@@ -81,7 +82,7 @@ class Rejected(NegotiationEvent):
     code: str = ""
 
 
-@define
+@define(eq=False, repr=False)
 class Proposed(NegotiationEvent):
     """
     The peer proposes; the owner answers with C{accept()} or C{reject()}, in its own time.
@@ -91,8 +92,8 @@ class Proposed(NegotiationEvent):
     parameters: Parameters = NO_PARAMETERS
 
 
-@frozen
-class KnownExchange:
+@frozen(eq=False, repr=False)
+class KnownExchange(Record):
     """
     The octets of a negotiation whose course is known beforehand: the initiator proposes one thing and does not wait.  All
     streams of one purpose share it; a L{Negotiation} is needed only where the peer answers anything else.

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from attrs import frozen
 
 from tunnelstack.errors import UsageError
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.jsonline import LIMIT, LineReader, decode_object, encode
 from tunnelstack.wire.negotiation.base import (
     NO_PARAMETERS,
@@ -52,8 +53,8 @@ class JSONReader(Protocol):
         """
 
 
-@frozen
-class ObjectCodec:
+@frozen(eq=False, repr=False)
+class ObjectCodec(Record):
     """
     How an object is put into octets and taken from them.
 
@@ -94,8 +95,8 @@ LINE_CODEC = ObjectCodec(encode, _JSONLineReader)
 """A line for each object, as L{tunnelstack.wire.jsonline} has it."""
 
 
-@frozen
-class AnswerFormat:
+@frozen(eq=False, repr=False)
+class AnswerFormat(Record):
     """
     The forms of an answer that accepts and of one that refuses.
 

@@ -15,6 +15,7 @@ from typing import Any
 from attrs import field, frozen
 
 from tunnelstack.errors import PeerError
+from tunnelstack.settings.record import Record
 
 LOWEST_WINDOW = 256 * 1024
 """Octets; the window that every yamux stream begins with."""
@@ -30,8 +31,8 @@ class UnusableSettings(PeerError):
     """
 
 
-@frozen(kw_only=True)
-class Settings:
+@frozen(kw_only=True, eq=False, repr=False)
+class Settings(Record):
     """
     The settings of an agent's yamux session; the defaults are those of genuine agents.
 

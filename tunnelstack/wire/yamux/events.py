@@ -10,6 +10,8 @@ from typing import NamedTuple, TypeVar
 
 from attrs import define
 
+from tunnelstack.settings.record import Record
+
 
 class ResetReason(Enum):
     """
@@ -27,7 +29,7 @@ E = TypeVar("E", bound="YamuxEvent")
 PEER, OVERRUN, CREDIT_OVERFLOW, OPEN_TIMEOUT = ResetReason
 
 
-class YamuxEvent:
+class YamuxEvent(Record):
     """
     The kind of all events.
     """
@@ -80,7 +82,7 @@ class StreamEnded(NamedTuple("StreamEnded", [("stream_id", int)]), YamuxEvent):
 new_event: Callable[[type[E], tuple[object, ...]], E] = tuple.__new__  # type: ignore[assignment]
 
 
-@define
+@define(eq=False, repr=False)
 class StreamReset(YamuxEvent):
     """
     The stream is gone in both directions.
@@ -93,7 +95,7 @@ class StreamReset(YamuxEvent):
     reason: ResetReason = PEER
 
 
-@define
+@define(eq=False, repr=False)
 class CreditArrived(YamuxEvent):
     """
     There was no credit to send on the stream, and now there is.
@@ -102,7 +104,7 @@ class CreditArrived(YamuxEvent):
     stream_id: int
 
 
-@define
+@define(eq=False, repr=False)
 class SlotsFreed(YamuxEvent):
     """
     No stream could be opened, and now one can.  Told for what the peer or the clock did; after its own calls the owner
@@ -110,7 +112,7 @@ class SlotsFreed(YamuxEvent):
     """
 
 
-@define
+@define(eq=False, repr=False)
 class PongArrived(YamuxEvent):
     """
     The answer to a ping of the owner.
@@ -121,7 +123,7 @@ class PongArrived(YamuxEvent):
     opaque: int
 
 
-@define
+@define(eq=False, repr=False)
 class PeerWentAway(YamuxEvent):
     """
     The peer accepts no new streams; those that are open continue.
@@ -130,7 +132,7 @@ class PeerWentAway(YamuxEvent):
     code: int = 0
 
 
-@define
+@define(eq=False, repr=False)
 class KeepaliveLost(YamuxEvent):
     """
     Nothing was received since a keepalive ping, for as long as the limits allow.

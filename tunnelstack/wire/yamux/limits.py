@@ -7,14 +7,15 @@ from __future__ import annotations
 from attrs import field, frozen
 from attrs.validators import and_, ge, le
 
+from tunnelstack.settings.record import Record
 from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
 
 MEBIBYTE = 1024 * 1024
 LARGEST_WINDOW = 0x7FFF_FFFF    # octets; above it some peers count wrong
 
 
-@frozen(kw_only=True)
-class SessionLimits:
+@frozen(kw_only=True, eq=False, repr=False)
+class SessionLimits(Record):
     """
     What one session may use.
 
