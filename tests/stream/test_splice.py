@@ -7,7 +7,9 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import ISSLTransport, ITCPTransport
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import directlyProvides, providedBy
@@ -165,3 +167,38 @@ class SpliceTests(SynchronousTestCase):
         self.right.connect(self.splice.far, far)
         self.settle()
         self.assertIn("read ended", far.told)
+
+
+class Direct(StringTransport):
+    """
+    A transport that can send at once, and has Nagle's algorithm switched off if it is told so.
+    """
+
+    noDelay = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[bytes] = []
+
+    def sendAtOnce(self, octets: bytes) -> None:
+        self.sent.append(octets)
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        self.noDelay = enabled
+
+
+class SmallPieceTests(SynchronousTestCase):
+    """
+    Programs on both sides of a tunnel often wait for a few octets of each other.
+    """
+
+    def test_piecesAreSentAtOnce(self) -> None:
+        splice, near, far = Splice(Clock()), Direct(), Direct()
+        for transport in (near, far):
+            directlyProvides(transport, ITCPTransport)
+        splice.near.makeConnection(near)
+        splice.far.makeConnection(far)
+        splice.near.dataReceived(b"a key")
+        splice.far.dataReceived(b"its echo")
+        self.assertEqual((near.sent, far.sent), ([b"its echo"], [b"a key"]))
+        self.assertEqual((near.noDelay, far.noDelay), (True, True))

@@ -25,6 +25,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tunnelstack.transport.direct_write import Write, disableNagle, immediateWrite
 from tunnelstack.transport.half_close_tls import HalfCloseTLS
 
 HALF_CLOSE_SECONDS = 30.0
@@ -42,10 +43,12 @@ class SpliceEnd(Protocol):
     @ivar other: the other end.
     @ivar octets: how many were received on this end.
     @ivar producer: what is paused when the other end can take no more.
+    @ivar write: writes to the transport; at once where that is possible, because a peer waits for small pieces.
     """
 
     other: SpliceEnd
     transport: Any
+    write: Write
     producer: IPushProducer
     octets = 0
 
@@ -56,6 +59,8 @@ class SpliceEnd(Protocol):
 
     def connectionMade(self) -> None:
         self.producer = self._producer()
+        disableNagle(self.transport)           # whoever wrote it has decided what belongs together
+        self.write = immediateWrite(self.transport)
         self._splice._connected(self)
 
     def _producer(self) -> IPushProducer:
@@ -64,10 +69,10 @@ class SpliceEnd(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """
-        Pass it on.  A subclass that counts nothing may bind the other transport's C{write} over this.
+        Pass it on.
         """
         self.octets += len(data)
-        self.other.transport.write(data)
+        self.other.write(data)
 
     def readConnectionLost(self) -> None:
         """
