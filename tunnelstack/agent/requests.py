@@ -21,15 +21,15 @@ def recordFromExchange(
     """
     record = AccessRecord()
     record.seconds, record.ended = seconds, ended
-    complete(record, descriptions, service, exchange)
+    complete(record, describe(descriptions, service, exchange), service, exchange)
     return record
 
 
-def complete(record: AccessRecord, descriptions: Descriptions, service: str, exchange: IServerExchange) -> None:
+def complete(record: AccessRecord, description: RequestDescription, service: str, exchange: IServerExchange) -> None:
     """
     Write into a record what its exchange has.
     """
-    record.description = describe(descriptions, service, exchange)
+    record.description = description
     record.service = service
     record.trace = exchange.trace
     record.status = exchange.status or CLIENT_CLOSED

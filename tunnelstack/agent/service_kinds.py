@@ -219,8 +219,7 @@ class ExchangeFactory(Factory):
             self._recorder.ended(exchange, seconds)
         if self._requestObserver is not None:
             self._open.pop(exchange, None)
-            request.description, request.service, request.trace = self._describe(exchange), self._name, exchange.trace
-            request.status, request.octets = exchange.status or CLIENT_CLOSED, exchange.octets
+            complete(request, self._describe(exchange), self._name, exchange)
             self._requestObserver(request)
 
     def _describe(self, exchange: IServerExchange) -> RequestDescription:
@@ -246,7 +245,7 @@ class ExchangeFactory(Factory):
     def _openRecord(self, exchange: IServerExchange) -> AccessRecord:
         record: AccessRecord = copy(exchange.context)
         record.seconds = record.elapsed
-        complete(record, self._context.descriptions, self._name, exchange)
+        complete(record, self._describe(exchange), self._name, exchange)
         record.status = exchange.status
         return record
 

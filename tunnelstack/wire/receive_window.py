@@ -36,6 +36,9 @@ from attrs import define
 
 from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
 
+FIRST_STEP = INITIAL_WINDOW // 2
+"""Octets that must be returnable before some are given back, of a window that has not grown."""
+
 LEAST_GROWTH = 16 * 1024
 """Octets; a window does not grow by less."""
 
@@ -47,7 +50,6 @@ AVERAGE_ROUND_TRIPS = 100
 
 AVERAGE_SECONDS = 0.05
 """but this is long enough for any average."""
-
 
 LONG_ROUND_TRIP = 0.005
 """Seconds of a round trip to which a busy peer adds nothing that matters: growth is no trial."""
@@ -187,7 +189,7 @@ class ReceiveWindow:
     def __init__(self, now: float = 0.0) -> None:
         self.size = self.allowance = INITIAL_WINDOW
         self.returnable = 0
-        self.step = INITIAL_WINDOW // 2
+        self.step = FIRST_STEP
         self.grant_end = 0
         self.grants: tuple[int, ...] = ()
         self.read = -1

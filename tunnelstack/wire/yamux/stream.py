@@ -4,11 +4,8 @@ One stream of a yamux session: two independent halves and what is still owed.
 
 from __future__ import annotations
 
-from tunnelstack.wire.receive_window import ReceiveWindow
+from tunnelstack.wire.receive_window import FIRST_STEP, ReceiveWindow
 from tunnelstack.wire.yamux.frames import INITIAL_WINDOW
-
-FIRST_STEP = INITIAL_WINDOW // 2
-"""Octets that must be returnable before some are given back, of a window that has not grown."""
 
 
 class Stream(ReceiveWindow):
