@@ -6,7 +6,6 @@ cannot write there.
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -14,14 +13,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest
 
+from tests.cases.case_s4_no_home import COMMANDS, UNKNOWN
 from tests.system.stage import BIN, ROOT, Stage, freePort
 
-UNKNOWN = next(uid for uid in range(54_321, 60_000) if uid not in {user.pw_uid for user in pwd.getpwall()})
 AS_UNKNOWN = ["setpriv", "--reuid", str(UNKNOWN), "--regid", str(UNKNOWN), "--clear-groups"]
-NEED_STATE = (
-    ("tunnel-edge", "--dev", "--port", "0"), ("tunnel-agent", "--dev", "http", "3000"), ("tunnelstack", "status"),
-    ("tunnelstack", "token", "new", "a"),
-)  # fmt: skip
 
 
 class HomeTests(Stage):
@@ -60,13 +55,13 @@ class HomeTests(Stage):
         return sorted(path.name for path in self.home.iterdir())
 
     def test_nothingIsMadeWithoutAHome(self) -> None:
-        for command in NEED_STATE:
+        for command in COMMANDS:
             code, said = self.done(*command)
             self.assertEqual((code, self.made()), (78, []), said)
             self.assertIn("STATE_DIRECTORY", said)
 
     def test_nothingIsMadeIfTheHomeIsNoPath(self) -> None:
-        code, said = self.done(*NEED_STATE[0], HOME="~")
+        code, said = self.done(*COMMANDS[0], HOME="~")
         self.assertEqual((code, self.made()), (78, []), said)
 
     def test_aStateFolderIsEnough(self) -> None:
