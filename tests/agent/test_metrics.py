@@ -13,13 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_metrics import values
 from tests.transport.certificates import authority
-from tunnelstack.agent import service_kinds
 from tunnelstack.agent.metrics import certificateExpiries
 from tunnelstack.agent.options import Options
 from tunnelstack.agent.validation import agentMistakes
 from tunnelstack.control.config.reader import parseAgent
 from tunnelstack.control.config.records import AgentConfig, AgentMetricsConfig, EdgeAddress, ServiceConfig
-from tunnelstack.control.metrics.counts import PARTS
 from tunnelstack.control.metrics.families import AGENT, FAMILIES, PER_SERVICE
 from tunnelstack.testing import EdgeAndAgent
 
@@ -63,14 +61,6 @@ class AgentMetricsTests(SynchronousTestCase):
         self.assertEqual(read["tunnelstack_exchanges_total{5xx}"], 1)
         self.assertEqual(read["tunnelstack_exchange_failures_total{unreachable}"], 1)
         self.assertEqual(read["tunnelstack_service_exchanges_total{site}{5xx}"], 1)
-
-    def test_requestsThatAreNotCountedYetAreBounded(self) -> None:
-        self.patch(service_kinds, "MOST_ENDED", 3 * PARTS)
-        counts = self.both.agent.metrics.exchanges
-        for noted in (1, 2, 0, 1):
-            self.ask("/", port=self.both.PORT)
-            self.assertEqual(len(counts.ended), noted * PARTS)
-        self.assertEqual(self.scrape()["tunnelstack_exchanges_total{5xx}"], 4)
 
     def test_uplinksAndTheirLosses(self) -> None:
         edge = "{localhost:8080}"

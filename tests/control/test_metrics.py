@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.control.test_access_log import request
-from tunnelstack.control.access_record import CLIENT_CLOSED, together
+from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord, together
 from tunnelstack.control.metrics import counts, families, text_format
 from tunnelstack.control.metrics.counts import CLASSES, OTHERS, UNROUTED, ExchangeCounts, Histogram
 from tunnelstack.control.metrics.extra import requireExtra
@@ -137,30 +137,34 @@ class ExchangeTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.counts = ExchangeCounts(FailureKind, perService=True)
 
+    def count(self, record: AccessRecord) -> None:
+        self.counts(record)
+        self.counts.fold()
+
     def test_statusesAreCountedByClass(self) -> None:
         for status in (101, 200, 204, 302, 404, 502, 599, 600, 999, CLIENT_CLOSED, 0):
-            self.counts(request(status=status))
+            self.count(request(status=status))
         self.assertEqual(
             dict(zip(CLASSES, self.counts.byClass, strict=True)),
             {"closed": 2, "1xx": 1, "2xx": 2, "3xx": 1, "4xx": 1, "5xx": 2, "other": 2},
         )
 
     def test_octetsAndTimesAddUp(self) -> None:
-        self.counts(request(octets=10, seconds=0.5, first=0.004))
-        self.counts(request(octets=5, seconds=0.25))
+        self.count(request(octets=10, seconds=0.5, first=0.004))
+        self.count(request(octets=5, seconds=0.25))
         self.assertEqual((self.counts.octets, self.counts.duration.total), (15, 0.75))
         self.assertEqual(sum(self.counts.firstOctet.counts), 1, "a response of the edge itself has no first octet")
         self.assertEqual(self.counts.firstOctet.counts[self.counts.firstOctet.bounds.index(0.005)], 1)
 
     def test_failuresAreCountedByReason(self) -> None:
-        self.counts(request(failed=ExchangeFailed(FailureKind.RATE_LIMITED)))
-        self.counts(request(failed=ValueError("something else")))
+        self.count(request(failed=ExchangeFailed(FailureKind.RATE_LIMITED)))
+        self.count(request(failed=ValueError("something else")))
         self.assertEqual({code: count for code, count in self.counts.failures.items() if count}, {"rate_limited": 1})
         self.assertEqual(len(self.counts.failures), len(FailureKind), "those that have not happened are 0")
 
     def test_servicesAreCountedOnlyIfAsked(self) -> None:
-        self.counts(request(service="site", status=200, octets=7))
-        self.counts(request(service="site", status=500, octets=1))
+        self.count(request(service="site", status=200, octets=7))
+        self.count(request(service="site", status=500, octets=1))
         read = values(textOf(*services(self.counts)))
         self.assertEqual(read, {
             **{name: value for name, value in read.items() if name.startswith("process_")},
@@ -172,15 +176,15 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual((plain.services, list(services(plain))), (None, []))
 
     def test_whatAVisitorNamesIsNoService(self) -> None:
-        self.counts(request(service="made-up", status=404, failed=ExchangeFailed(FailureKind.UNKNOWN)))
-        self.counts(request(service=""))
-        self.counts(request(service="away", status=503, failed=ExchangeFailed(FailureKind.ABSENT)))
+        self.count(request(service="made-up", status=404, failed=ExchangeFailed(FailureKind.UNKNOWN)))
+        self.count(request(service=""))
+        self.count(request(service="away", status=503, failed=ExchangeFailed(FailureKind.ABSENT)))
         self.assertEqual(list(self.counts.services or ()), ["away"])
 
     def test_servicesAreBounded(self) -> None:
         self.patch(counts, "MAX_SERVICES", 3)
         for number in range(10):
-            self.counts(request(service=f"s{number}"))
+            self.count(request(service=f"s{number}"))
         assert self.counts.services is not None
         self.assertEqual(list(self.counts.services), ["s0", "s1", "s2", OTHERS])
         self.assertEqual(sum(self.counts.services[OTHERS].byClass), 7)
@@ -195,8 +199,8 @@ class ExchangeTests(SynchronousTestCase):
         for requests in (answered, mixed):
             batch, alone = (ExchangeCounts(FailureKind, perService=True) for _ in range(2))
             for each in requests:
-                batch.ended += each
-                alone.ended += each
+                batch.add(*each)
+                alone.add(*each)
                 alone.fold()
             read, wanted = (textOf(*exchanges(each)).partition("process_")[0] for each in (batch, alone))
             self.assertEqual(read, wanted)
@@ -207,6 +211,26 @@ class ExchangeTests(SynchronousTestCase):
             )
         self.assertEqual({name: counted.octets for name, counted in batch.services.items()}, {"site": 19, "other": 8})
         self.assertEqual((sum(batch.duration.counts), sum(batch.firstOctet.counts)), (10, 6))
+
+    def test_requestsThatAreNotCountedYetAreBounded(self) -> None:
+        self.patch(counts, "MOST_NOTED", 3)
+        for counted in (0, 0, 3, 3):
+            self.counts.add(200, 1, 0.5, 0.5, "", "site")
+            self.assertEqual(sum(self.counts.byClass), counted)
+        for counted in (3, 3, 7, 7):
+            self.counts.exchangeEnded(Mock(context=10.0, status=200, octets=1), 11.0)
+            self.assertEqual(sum(self.counts.byClass), counted)
+
+    def test_whatIsRecordedIsHandedOn(self) -> None:
+        record = object()
+        exchange = Mock(context=record, status=200, octets=1)
+        self.counts.exchangeEnded(exchange, 2.0)
+        heard: list[Any] = []
+        self.counts.recordEnded = lambda *ended: heard.append(ended)
+        self.counts.exchangeEnded(exchange, 3.0)
+        self.assertEqual((heard, exchange.context), ([(exchange, 3.0)], record))
+        self.counts.fold()
+        self.assertEqual(sum(self.counts.byClass), 0)
 
     def ended(self, *steps: tuple[str, float], status: int = 200, reason: FailureKind | None = None) -> tuple[Any, ...]:
         """
@@ -262,6 +286,7 @@ class ExchangeTests(SynchronousTestCase):
         both = together(None, seen.append, self.counts)
         assert both is not None
         both(request())
+        self.counts.fold()
         self.assertEqual((len(seen), sum(self.counts.byClass)), (1, 1))
         self.assertIs(together(None, self.counts), self.counts)
         self.assertIsNone(together(None, None))

@@ -17,10 +17,9 @@ from zope.interface.verify import verifyObject
 from tests.exchange.doubles import Server, Talker, Wires, settle
 from tunnelstack.control.access_record import AccessRecord
 from tunnelstack.control.config.records import EdgeConfig, Limits, Route
-from tunnelstack.control.metrics.counts import PARTS, ExchangeCounts
+from tunnelstack.control.metrics.counts import ExchangeCounts
 from tunnelstack.doors import DoorTable, HTTPDoor
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
-from tunnelstack.edge.public import server
 from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission
 from tunnelstack.edge.public.requests import RequestRouter
@@ -89,6 +88,7 @@ class PublicCase(SynchronousTestCase):
     """
 
     config = EdgeConfig(routes=(Route(host="www.example.com", to="site"),))
+    counts: ExchangeCounts | None = None
 
     def setUp(self) -> None:
         self.edge = Edge(self.config)
@@ -97,7 +97,7 @@ class PublicCase(SynchronousTestCase):
         edge = self.edge
         self.factory = PublicServerFactory(
             edge.clock, self.config, registry=edge, routes=edge.routes, admission=edge.admission, doors=edge.doors,
-            recordOf=edge.records.get, accessLog=self.log.append,
+            recordOf=edge.records.get, accessLog=self.log.append, counts=self.counts,
         )
         self.visitor = self.visit()
 
@@ -321,35 +321,6 @@ class AccessTests(PublicCase):
         )
         self.assertEqual((record.seconds, record.failed), (1.5, None))
 
-    def test_requestsThatAreNotCountedYetAreBounded(self) -> None:
-        self.patch(server, "MOST_ENDED", 3 * PARTS)
-        self.factory.site.counts = counts = ExchangeCounts(FailureKind, perService=False)
-        for noted in (1, 2, 0, 1):
-            self.say(GET)
-            self.answer()
-            self.assertEqual(len(counts.ended), noted * PARTS)
-        counts.fold()
-        self.assertEqual((sum(counts.byClass), counts.ended), (4, []))
-
-    def test_aRequestIsCountedWithAndWithoutALog(self) -> None:
-        """
-        Also where the log begins or ends while the connection is open, or the request.
-        """
-        site, log = self.factory.site, self.factory.site.accessLog
-        site.counts = counts = ExchangeCounts(FailureKind, perService=False)
-        for before, after in ((None, log), (log, None), (None, None), (log, log)):
-            site.accessLog = before
-            self.say(GET)
-            site.accessLog = after
-            self.answer()
-        counts.fold()
-        self.assertEqual((sum(counts.byClass), sum(counts.duration.counts), sum(counts.firstOctet.counts)), (4, 4, 4))
-        self.assertEqual(len(self.log), 1, "one that began with a log and ended with it")
-        site.accessLog = None
-        self.say(GET.replace(b"app.localhost", b"nobody.localhost"))
-        counts.fold()
-        self.assertEqual((sum(counts.duration.counts), sum(counts.firstOctet.counts), counts.failures["unknown"]), (5, 4, 1))
-
     def test_aTargetThatFailedIsLoggedInASCII(self) -> None:
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
@@ -376,6 +347,43 @@ class AccessTests(PublicCase):
         self.visitor.transport.abortConnection()
         self.settle()
         self.assertEqual(self.log.pop().status, 499)
+
+
+
+class CountsTests(PublicCase):
+    """
+    Requests are counted, with a log and without.
+    """
+
+    def setUp(self) -> None:
+        self.counts = ExchangeCounts(FailureKind, perService=False)
+        super().setUp()
+
+    def counted(self) -> tuple[int, int, int]:
+        """
+        How many responses, durations and first octets are counted.
+        """
+        assert self.counts is not None
+        self.counts.fold()
+        return sum(self.counts.byClass), sum(self.counts.duration.counts), sum(self.counts.firstOctet.counts)
+
+    def test_aLogMayBeginAndEndBetweenRequestsAndInThem(self) -> None:
+        site, log = self.factory.site, self.factory.site.accessLog
+        for number, (before, after) in enumerate(((None, log), (log, None), (None, None), (log, log)), 1):
+            site.accessLog = before
+            self.say(GET)
+            site.accessLog = after
+            self.answer()
+            self.assertEqual(self.counted(), (number, number, number))
+        self.assertEqual(len(self.log), 1, "one that began with a log and ended with it")
+
+    def test_theEdgesOwnAnswersHaveNoFirstOctet(self) -> None:
+        for log in None, self.log.append:
+            self.factory.site.accessLog = log
+            self.say(GET.replace(b"app.localhost", b"nobody.localhost"))
+        self.assertEqual(self.counted(), (2, 2, 0))
+        assert self.counts is not None
+        self.assertEqual(self.counts.failures["unknown"], 2)
 
 
 class TrustTests(PublicCase):

@@ -31,7 +31,7 @@ from tunnelstack.control.access_record import (
     RequestObserver,
 )
 from tunnelstack.control.config.records import ServiceConfig
-from tunnelstack.control.metrics.counts import MOST_ENDED, ExchangeCounts, failureCode
+from tunnelstack.control.metrics.counts import ExchangeCounts, failureCode
 from tunnelstack.control.request_times import NEVER, RequestTimes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.bounds import ExchangeBounds
@@ -208,13 +208,10 @@ class ExchangeFactory(Factory):
         request.seconds = seconds = now - request.began
         if request.answeredAtOnce:
             request.first = seconds
-        counts = self._counts
-        if counts is not None:
-            code = "" if request.failed is None else failureCode(request.failed)
-            ended = counts.ended
-            ended += exchange.status or CLIENT_CLOSED, exchange.octets, seconds, request.first, code, self._name
-            if len(ended) >= MOST_ENDED:
-                counts.fold()
+        if self._counts is not None:
+            failure = "" if request.failed is None else failureCode(request.failed)
+            status = exchange.status or CLIENT_CLOSED
+            self._counts.add(status, exchange.octets, seconds, request.first, failure, self._name)
         if self._recorder is not None:
             self._recorder.ended(exchange, seconds)
         if self._requestObserver is not None:

@@ -167,11 +167,11 @@ class EdgeService(MultiService):
         self.outboundDoors = [door for door in doors if isinstance(door, OutboundDoor)]
         for door in self.outboundDoors:
             door.service.setServiceParent(self)
+        self.metrics = self._makeMetrics()
         self.public = PublicServerFactory(
             reactor, config, registry=self.registry, routes=self.routes, admission=self.admission, doors=self.doors,
-            recordOf=recordOf,
+            recordOf=recordOf, counts=None if self.metrics is None else self.metrics.exchanges,
         )
-        self.metrics = self._makeMetrics()
         self.tracing = self._makeTracing()
         self.observeRequests(None)
         if config.dev:
@@ -232,7 +232,6 @@ class EdgeService(MultiService):
         @param observer: called with the record of each request that has ended, beside metrics and tracing.
         """
         site, tracing = self.public.site, self.tracing
-        site.counts = None if self.metrics is None else self.metrics.exchanges
         site.accessLog = together(None if tracing is None else tracing.requestEnded, observer)
         site.tracer = None if tracing is None else tracing.tracer
 

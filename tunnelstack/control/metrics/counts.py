@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -28,17 +28,8 @@ OTHER = CLASSES.index("other")
 UNROUTED = "unknown"
 """The code of the failure of a request for which no service was found: what its visitor names is no service."""
 
-PARTS = 6
-"""
-Of a request that has ended: the status of the response, the octets of its body, the seconds to its end and to its head (C{-1}
-if there was none), the L{failureCode}, and the service.
-"""
-
-MOST_AT_ONCE = 1024
-"""Requests of which nothing but a duration is noted, at most."""
-
-MOST_ENDED = 256 * PARTS
-"""Parts of requests that are noted and not counted yet, at most."""
+MOST_NOTED = 256
+"""Requests that are noted and not counted yet, at most: of those whose response was written at once, and of all others."""
 
 
 class CountedExchange(Protocol):
@@ -142,9 +133,7 @@ class ExchangeCounts:
     """
     Counts the requests that have ended.  They are noted first, which is cheap, and counted later, many at a time.
 
-    @ivar ended: the L{PARTS} of the requests that are not counted yet, one after the other: an object for each request would
-        be work for the garbage collector.  Who adds them calls L{fold} if there are L{MOST_ENDED}.
-        What L{exchangeEnded} notes at still less cost is not among them.
+    @ivar recordEnded: called with each exchange that is over and of which more is recorded, and when that is; or C{None}.
     @ivar byClass: by the class of their status, as in L{CLASSES}.
     @ivar octets: of the bodies of responses.
     @ivar firstOctet: the time to the head of the response.
@@ -153,16 +142,16 @@ class ExchangeCounts:
     @ivar services: the requests of each service; C{None} if they are not counted.
     """
 
-    __slots__ = ("_atOnce", "_statuses", "byClass", "duration", "ended", "failures", "firstOctet", "octets", "services")
+    __slots__ = ("_atOnce", "_ended", "byClass", "duration", "failures", "firstOctet", "octets", "recordEnded", "services")
 
     def __init__(self, kinds: Iterable[_FailureKind], *, perService: bool) -> None:
         """
         @param kinds: the reasons for which an exchange can fail.
         @param perService: whether to count the requests of each service.
         """
-        self.ended: list[Any] = []
-        self._atOnce: list[float] = []        # seconds of responses that were written at once, not counted yet,
-        self._statuses: dict[int, int] = {}   # and how many there were of each status
+        self._atOnce: list[tuple[float, int, int]] = []      # seconds, status and octets of those that were written at once
+        self._ended: list[tuple[int, int, float, float, str, str]] = []      # as the parameters of add()
+        self.recordEnded: Callable[[Any, float], object] | None = None
         self.byClass = [0] * len(CLASSES)
         self.octets = 0
         self.firstOctet = Histogram(SECONDS_BOUNDS)
@@ -174,8 +163,23 @@ class ExchangeCounts:
         """
         Count the request of a record: a L{RequestObserver<tunnelstack.control.access_record.RequestObserver>}.
         """
-        self.ended += access.status, access.octets, access.seconds, access.first, failureCode(access.failed), access.service
-        self.fold()
+        self.add(access.status, access.octets, access.seconds, access.first, failureCode(access.failed), access.service)
+
+    def add(self, status: int, octets: int, seconds: float, first: float, failure: str, service: str) -> None:
+        """
+        Count a request that has ended.
+
+        @param status: of the response.
+        @param octets: of its body.
+        @param seconds: to its end.
+        @param first: seconds to its head; C{-1} if it is one of the program's own, or there is none.
+        @param failure: its L{failureCode}.
+        @param service: the service that it was for.
+        """
+        ended = self._ended
+        ended.append((status, octets, seconds, first, failure, service))
+        if len(ended) >= MOST_NOTED:
+            self.fold()
 
     # exchanges of which nothing else is recorded
 
@@ -203,38 +207,40 @@ class ExchangeCounts:
         """
         An exchange is over.  Nothing happens for one that is not counted.
         """
-        began, status = exchange.context, exchange.status
-        exchange.context = None               # what happens from now on is not counted
-        if type(began) is float and status:
-            seconds = self._atOnce
-            seconds.append(now - began)
-            try:
-                self._statuses[status] += 1
-            except KeyError:
-                self._statuses[status] = 1
-            self.octets += exchange.octets
-            if len(seconds) >= MOST_AT_ONCE:
-                self.fold()
-        elif began is not None:
-            began, first, failure = (began, NEVER, "") if type(began) is float else began
-            self.ended += status or CLIENT_CLOSED, exchange.octets, now - began, first, failure, ""
-            if len(self.ended) >= MOST_ENDED:
-                self.fold()
+        began = exchange.context
+        if type(began) is float:
+            exchange.context = None           # what happens from now on is not counted
+            if exchange.status:
+                atOnce = self._atOnce
+                atOnce.append((now - began, exchange.status, exchange.octets))
+                if len(atOnce) >= MOST_NOTED:
+                    self.fold()
+            else:
+                self.add(CLIENT_CLOSED, exchange.octets, now - began, NEVER, "", "")
+        elif type(began) is tuple:
+            exchange.context = None
+            began, first, failure = began
+            self.add(exchange.status or CLIENT_CLOSED, exchange.octets, now - began, first, failure, "")
+        elif began is not None and self.recordEnded is not None:
+            self.recordEnded(exchange, now)
 
     def fold(self) -> None:
         """
         Count the requests that were noted; to be called before the counts are read.
         """
         if self._atOnce:
-            for status, count in self._statuses.items():
-                self.byClass[_classOf(status)] += count
-            self._statuses.clear()
-            self._countTimes(self._atOnce, self._atOnce)
+            seconds, statuses, octets = map(list, zip(*self._atOnce, strict=True))
             self._atOnce.clear()
-        if not self.ended:
-            return
-        statuses, octets, durations, firsts, failures, names = (self.ended[part::PARTS] for part in range(PARTS))
-        self.ended.clear()
+            self._countTimes(seconds, seconds)
+            self.octets += sum(octets)
+            for status, count in Counter(statuses).items():
+                self.byClass[_classOf(status)] += count
+        if self._ended:
+            self._foldEnded()
+
+    def _foldEnded(self) -> None:
+        statuses, octets, durations, firsts, failures, names = map(list, zip(*self._ended, strict=True))
+        self._ended.clear()
         self.octets += sum(octets)
         self._countTimes(durations, firsts)
         for (status, failure, name), count in Counter(zip(statuses, failures, names, strict=True)).items():

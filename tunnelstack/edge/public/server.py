@@ -19,7 +19,7 @@ from zope.interface import implementer
 from tunnelstack.control.access_record import CLIENT_CLOSED, NOT_DESCRIBED, ObservedRequest, RequestObserver
 from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import EdgeConfig
-from tunnelstack.control.metrics.counts import MOST_ENDED, failureCode
+from tunnelstack.control.metrics.counts import ExchangeCounts, failureCode
 from tunnelstack.doors import DoorTable
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
 from tunnelstack.edge.public.access_policy import AgentRateLimits
@@ -168,16 +168,20 @@ class PublicServerFactory(ServerFactory):
         recordOf: Callable[[str], IToken | None],
         pages: ErrorPages = errorPage,
         accessLog: RequestObserver | None = None,
+        counts: ExchangeCounts | None = None,
     ) -> None:
         """
         @param admission: counts the connections.
         @param doors: the doors of agents; they are found on hosts that no route claims.
         @param recordOf: gives the record of a credential by its identifier.
         @param accessLog: called with the record of each request that has ended.
+        @param counts: counts the requests that have ended.
         """
+        if counts is not None:
+            counts.recordEnded = self._recordEnded
         self.site = PublicSite(
             clock=clock, registry=registry, admission=admission, rateLimits=AgentRateLimits(config.limits, recordOf),
-            routes=routes, doors=doors, pages=pages, accessLog=accessLog,
+            routes=routes, doors=doors, pages=pages, accessLog=accessLog, counts=counts,
         )
         self.connections: set[CountedConnection] = set()
         self.onHTTP2: Callable[[HTTP2Connection], object] = lambda connection: None
@@ -192,11 +196,12 @@ class PublicServerFactory(ServerFactory):
         """
         Use another configuration.  Limits and timeouts apply to new connections, everything else to open ones as well.
         """
-        limits = config.limits
+        limits, counts = config.limits, self.site.counts
         self._streams = limits.http2Streams
         self._settings: ConnectionSettings = {
             "clock": self.site.clock, "pages": self._errorPage, "doors": self._doorFor,
-            "begun": self._exchangeBegun, "done": self._exchangeDone,
+            "begun": None if counts is None else counts.exchangeBegun,
+            "done": self._recordEnded if counts is None else counts.exchangeEnded,
             "limits": HeadLimits(octets=limits.headOctets, fields=limits.headFields),
             "timeouts": Timeouts(head=limits.headSeconds, first=limits.firstOctetSeconds, idle=limits.idleSeconds),
         }
@@ -319,17 +324,9 @@ class PublicServerFactory(ServerFactory):
     def _errorPage(self, failed: ExchangeFailed, trace: str) -> tuple[ResponseHead, bytes]:
         return self.site.pages(failed, trace or self.site.nextTrace())
 
-    def _exchangeBegun(self, exchange: IServerExchange, now: float) -> None:
-        if self.site.counts is not None:
-            self.site.counts.exchangeBegun(exchange, now)
-
-    def _exchangeDone(self, exchange: IServerExchange, now: float) -> None:
+    def _recordEnded(self, exchange: IServerExchange, now: float) -> None:
         request = exchange.context
-        if request is None:
-            return
         if type(request) is not ObservedRequest:
-            if self.site.counts is not None:
-                self.site.counts.exchangeEnded(exchange, now)
             return
         exchange.context = None               # what happens from now on is not recorded
         site, status, octets = self.site, exchange.status or CLIENT_CLOSED, exchange.octets
@@ -337,13 +334,9 @@ class PublicServerFactory(ServerFactory):
         request.seconds = seconds = now - request.began
         if request.answeredAtOnce:
             request.first = seconds
-        counts = site.counts
-        if counts is not None:
-            code = "" if request.failed is None else failureCode(request.failed)
-            ended = counts.ended
-            ended += status, octets, seconds, request.first, code, request.service
-            if len(ended) >= MOST_ENDED:
-                counts.fold()
+        if site.counts is not None:
+            failure = "" if request.failed is None else failureCode(request.failed)
+            site.counts.add(status, octets, seconds, request.first, failure, request.service)
         if request.sample is not None:
             request.sample.ended(status, octets, seconds)
         if site.accessLog is not None and request.description is not NOT_DESCRIBED:
