@@ -3,18 +3,22 @@ What a part of the programs costs that can be switched on and off.
 
 Two chains of ours are up at the same time, one without it and one with it, and have their turns in short windows, now the one
 first and now the other.  What disturbs the machine disturbs neighbouring windows alike.  So each pair gives a ratio, and the
-median of these counts.  Processor time is measured beside: it hardly depends on what else runs.
+median of these counts.  Processor time is measured beside: it hardly depends on what else runs.  Two processes of the same
+program differ by one or two per cent as long as they live, so there are new chains several times.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks._chain import PLAIN, VISITORS, Chain, Wanted, chain, measured, visit
 from benchmarks._http import WARM
 from benchmarks._sides import Figures, Scale, Side
+
+RATIOS = "rate", "processor"
 
 
 def same(side: Side, scale: Scale) -> Figures:
@@ -50,17 +54,22 @@ def _costs(name: str, side: Side, scale: Scale, wanted: Wanted) -> Figures:
     """
     @return: by how much the rate is less, and the processor time of a request is more, both in per cent.
     """
+    pairs = [pair for _ in range(scale.starts) for pair in _pairs(side, scale, wanted)]
+    rate, processor = (statistics.median(having[what] / without[what] for without, having in pairs) for what in RATIOS)
+    return {name: (1 - rate) * 100, f"{name}-cpu": (processor - 1) * 100}
+
+
+def _pairs(side: Side, scale: Scale, wanted: Wanted) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
+    """
+    @return: what was measured of two new chains, the plain one and the other.
+    """
     with chain(side) as plain, chain(side, wanted) as other:
         for tunnel in plain, other:
             visit(side, tunnel.address, connections=VISITORS, duration=WARM)
-        rates, processors = [], []
         for number in range(scale.pairs):
             order = (plain, other) if number % 2 == 0 else (other, plain)
             windows = {id(tunnel): _window(side, tunnel, scale) for tunnel in order}
-            without, having = windows[id(plain)], windows[id(other)]
-            rates.append(having["rate"] / without["rate"])
-            processors.append(having["processor"] / without["processor"])
-    return {name: (1 - statistics.median(rates)) * 100, f"{name}-cpu": (statistics.median(processors) - 1) * 100}
+            yield windows[id(plain)], windows[id(other)]
 
 
 def _window(side: Side, tunnel: Chain, scale: Scale) -> dict[str, float]:

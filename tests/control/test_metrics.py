@@ -21,6 +21,7 @@ from tests.control.test_access_log import request
 from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord, together
 from tunnelstack.control.metrics import counts, families, text_format
 from tunnelstack.control.metrics.counts import CLASSES, OTHERS, UNROUTED, ExchangeCounts, Histogram
+from tunnelstack.control.metrics.exchange_notes import MOST_NOTED
 from tunnelstack.control.metrics.extra import requireExtra
 from tunnelstack.control.metrics.families import (
     COUNTER,
@@ -213,13 +214,23 @@ class ExchangeTests(SynchronousTestCase):
         self.assertEqual((sum(batch.duration.counts), sum(batch.firstOctet.counts)), (10, 6))
 
     def test_requestsThatAreNotCountedYetAreBounded(self) -> None:
-        self.patch(counts, "MOST_NOTED", 3)
+        self.patch(counts, "MOST_ENDED", 3)
         for counted in (0, 0, 3, 3):
             self.counts.add(200, 1, 0.5, 0.5, "", "site")
             self.assertEqual(sum(self.counts.byClass), counted)
-        for counted in (3, 3, 7, 7):
-            self.counts.exchangeEnded(Mock(context=10.0, status=200, octets=1), 11.0)
-            self.assertEqual(sum(self.counts.byClass), counted)
+
+    def test_notesAreCountedWhenTheyAreFull(self) -> None:
+        notes = self.counts.notes
+        for number in range(MOST_NOTED):
+            notes.seconds.append(number / 100)
+            notes.octets += 2
+        self.assertEqual(self.counts.octets, 0)
+        self.counts.exchangeEnded(Mock(context=10.0, status=200, octets=1), 11.0)
+        self.assertEqual((notes.seconds, notes.octets), ([], 0))
+        self.assertEqual((self.counts.octets, self.counts.byClass[CLASSES.index("2xx")]), (2 * MOST_NOTED + 1, MOST_NOTED + 1))
+        for counted in self.counts.duration, self.counts.firstOctet:
+            self.assertEqual(sum(counted.counts), MOST_NOTED + 1)
+            self.assertAlmostEqual(counted.total, sum(range(MOST_NOTED)) / 100 + 1)
 
     def test_whatIsRecordedIsHandedOn(self) -> None:
         record = object()

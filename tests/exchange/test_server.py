@@ -19,6 +19,7 @@ from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from tests.exchange.doubles import Producer, Server, Talker, reply
+from tunnelstack.control.metrics.exchange_notes import MOST_NOTED, ExchangeNotes
 from tunnelstack.errors import UsageError
 from tunnelstack.exchange import server
 from tunnelstack.exchange.errors import FailureKind
@@ -97,6 +98,37 @@ class ConversationTests(ServerCase):
             head, exchange, _ = self.asked()
             self.assertEqual((head.fields, len(exchange.head.fields)), ([(b"Host", b"a"), (b"A", b"b")], 4))
         self.assertEqual(list(known), [request])
+
+    def noted(self, notes: ExchangeNotes, context: object = 0.0, status: int = 200) -> list[Any]:
+        """
+        Serve an exchange that takes half a second.
+
+        @param context: it begins at 0.
+        @return: the contexts with which C{done} was called.
+        """
+        done: list[Any] = []
+
+        def answer(_: Any, exchange: Any) -> None:
+            exchange.context = context
+            self.wire.clock.advance(0.5)
+            exchange.respond(ResponseHead(status, b"", [(b"Content-Length", b"2")]), b"ok")
+
+        self.start(answer, notes=notes, done=lambda exchange, now: done.append(exchange.context))
+        self.say(GET)
+        return done
+
+    def test_anExchangeIsNotedWhereThatSaysAllOfIt(self) -> None:
+        notes, pieces = ExchangeNotes(), (0.0, 0.1, "")
+        self.assertEqual((self.noted(notes), self.noted(notes)), ([], []))
+        self.assertEqual((self.noted(notes, None), self.noted(notes, pieces)), ([None], [pieces]))
+        self.assertEqual(self.noted(notes, status=404), [0.0])
+        self.assertEqual((notes.take(), notes.take()), (([0.5, 0.5], 4), ([], 0)))
+
+    def test_notesAreBounded(self) -> None:
+        notes = ExchangeNotes()
+        notes.seconds += [1.0] * (MOST_NOTED - 1)
+        self.assertEqual((self.noted(notes), self.noted(notes)), ([], [0.0]))
+        self.assertEqual(len(notes.seconds), MOST_NOTED)
 
     def test_aResponseIsEncrypted(self) -> None:
         sent: list[bytes] = []

@@ -180,7 +180,7 @@ class ExchangeFactory(Factory):
         done = self._done if self._isRecorded else None if counts is None else counts.exchangeEnded
         return HTTPServerProtocol(
             self, clock=self._clock, begun=None if counts is None else counts.exchangeBegun, done=done,
-            limits=bounds.requestLimits, timeouts=bounds.streamTimeouts,
+            notes=None if counts is None else counts.notes, limits=bounds.requestLimits, timeouts=bounds.streamTimeouts,
         )
 
     def exchangeReceived(self, head: RequestHead, exchange: IServerExchange) -> IExchangeReceiver:

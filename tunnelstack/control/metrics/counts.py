@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord
+from tunnelstack.control.metrics.exchange_notes import MOST_NOTED, ExchangeNotes
 from tunnelstack.control.metrics.families import SECONDS_BOUNDS
 from tunnelstack.control.request_times import NEVER
 
@@ -23,13 +24,14 @@ OTHERS = "_others"
 CLASSES = ("closed", "1xx", "2xx", "3xx", "4xx", "5xx", "other")
 """The classes of statuses, in the order of their counts."""
 
+OK = CLASSES.index("2xx")
 OTHER = CLASSES.index("other")
 
 UNROUTED = "unknown"
 """The code of the failure of a request for which no service was found: what its visitor names is no service."""
 
-MOST_NOTED = 256
-"""Requests that are noted and not counted yet, at most: of those whose response was written at once, and of all others."""
+MOST_ENDED = 256
+"""Requests that have ended and are not counted yet, at most, beside those of which there are L{notes<ExchangeNotes>}."""
 
 
 class CountedExchange(Protocol):
@@ -133,6 +135,7 @@ class ExchangeCounts:
     """
     Counts the requests that have ended.  They are noted first, which is cheap, and counted later, many at a time.
 
+    @ivar notes: of exchanges of which nothing else is recorded.
     @ivar recordEnded: called with each exchange that is over and of which more is recorded, and when that is; or C{None}.
     @ivar byClass: by the class of their status, as in L{CLASSES}.
     @ivar octets: of the bodies of responses.
@@ -142,14 +145,14 @@ class ExchangeCounts:
     @ivar services: the requests of each service; C{None} if they are not counted.
     """
 
-    __slots__ = ("_atOnce", "_ended", "byClass", "duration", "failures", "firstOctet", "octets", "recordEnded", "services")
+    __slots__ = ("_ended", "byClass", "duration", "failures", "firstOctet", "notes", "octets", "recordEnded", "services")
 
     def __init__(self, kinds: Iterable[_FailureKind], *, perService: bool) -> None:
         """
         @param kinds: the reasons for which an exchange can fail.
         @param perService: whether to count the requests of each service.
         """
-        self._atOnce: list[tuple[float, int, int]] = []      # seconds, status and octets of those that were written at once
+        self.notes = ExchangeNotes()
         self._ended: list[tuple[int, int, float, float, str, str]] = []      # as the parameters of add()
         self.recordEnded: Callable[[Any, float], object] | None = None
         self.byClass = [0] * len(CLASSES)
@@ -178,7 +181,7 @@ class ExchangeCounts:
         """
         ended = self._ended
         ended.append((status, octets, seconds, first, failure, service))
-        if len(ended) >= MOST_NOTED:
+        if len(ended) >= MOST_ENDED:
             self.fold()
 
     # exchanges of which nothing else is recorded
@@ -210,13 +213,13 @@ class ExchangeCounts:
         began = exchange.context
         if type(began) is float:
             exchange.context = None           # what happens from now on is not counted
+            seconds = now - began
             if exchange.status:
-                atOnce = self._atOnce
-                atOnce.append((now - began, exchange.status, exchange.octets))
-                if len(atOnce) >= MOST_NOTED:
-                    self.fold()
+                self.add(exchange.status, exchange.octets, seconds, seconds, "", "")
             else:
-                self.add(CLIENT_CLOSED, exchange.octets, now - began, NEVER, "", "")
+                self.add(CLIENT_CLOSED, exchange.octets, seconds, NEVER, "", "")
+            if len(self.notes.seconds) >= MOST_NOTED:
+                self.fold()
         elif type(began) is tuple:
             exchange.context = None
             began, first, failure = began
@@ -228,13 +231,11 @@ class ExchangeCounts:
         """
         Count the requests that were noted; to be called before the counts are read.
         """
-        if self._atOnce:
-            seconds, statuses, octets = map(list, zip(*self._atOnce, strict=True))
-            self._atOnce.clear()
+        seconds, octets = self.notes.take()
+        if seconds:
+            self.byClass[OK] += len(seconds)
+            self.octets += octets
             self._countTimes(seconds, seconds)
-            self.octets += sum(octets)
-            for status, count in Counter(statuses).items():
-                self.byClass[_classOf(status)] += count
         if self._ended:
             self._foldEnded()
 

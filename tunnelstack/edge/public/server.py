@@ -188,6 +188,7 @@ class PublicServerFactory(ServerFactory):
         self._admission = admission
         admission.makeRoom = self.closeIdle
         self._doors = doors
+        self._notes = None if counts is None else counts.notes
         self._drained: Waiters[None] = Waiters()
         self._first = FirstTimeouts(clock, config.limits.headSeconds)
         self.configure(config, routes)
@@ -227,7 +228,7 @@ class PublicServerFactory(ServerFactory):
             return None
         kind = PriorKnowledgeConnection if listener.h2c else VisitorConnection
         connection = kind(
-            RequestRouter(self.site, listener), first=self._first, firstHeads=self._firstHeads,
+            RequestRouter(self.site, listener), first=self._first, firstHeads=self._firstHeads, notes=self._notes,
             **(self._redirectSettings if listener.redirect else self._settings),
         )
         connection.factory = self
