@@ -4,7 +4,7 @@ What most exchanges leave behind when they are over.
 
 from __future__ import annotations
 
-MOST_NOTED = 256
+MOST_NOTED = 1024
 """Exchanges that are noted and not counted yet, at most."""
 
 
