@@ -109,6 +109,12 @@ class LookTests(SynchronousTestCase):
         for _ in range(100):
             self.assertGreater(self.turn(SPIN_SECONDS / 2), SPIN_SECONDS * 0.45e6)     # one each microsecond
 
+    def test_othersMayWorkBetweenTwoLooks(self) -> None:
+        offered: list[int] = []
+        self.patch(busypoll, "sched_yield", lambda: offered.append(len(self.poller.asked)))
+        looks = self.turn(SPIN_SECONDS / 2)
+        self.assertEqual(offered, list(range(1, looks)))
+
     def test_whatIsThereIsNotLookedForTwice(self) -> None:
         self.assertEqual(self.turn(0), 1)
 

@@ -20,6 +20,7 @@ polling where this reactor polls more rarely) and for a socket (C{net.core.busy_
 from __future__ import annotations
 
 from collections.abc import Callable
+from os import sched_yield
 from select import EPOLLIN, EPOLLOUT
 from socket import AF_INET, AF_INET6
 from time import monotonic
@@ -33,7 +34,7 @@ from twisted.logger import Logger
 
 from tunnelstack.reactor.tcp_port import AcceptingPort
 
-SPIN_SECONDS = 100e-6
+SPIN_SECONDS = 120e-6
 """Seconds of polling before a wait.  Longer polling takes more processor time than the sleep that it saves."""
 
 MAX_SKIP_EXPONENT = 10
@@ -209,7 +210,8 @@ class BusyPollReactor(EPollReactor):
 
     def _spin(self, seconds: float, most: int) -> list[tuple[int, int]]:
         """
-        Poll until a descriptor is ready.
+        Poll until a descriptor is ready.  Between two looks the processor is offered to other programs, since what the reactor
+        waits for often depends on one that has to wait for a processor.
 
         @param seconds: how long at most.
         @param most: how many events to return at most.
@@ -219,7 +221,9 @@ class BusyPollReactor(EPollReactor):
         if ready := poll(0, most):
             return ready                      # it was ready before the polling, which therefore proves nothing
         end = monotonic() + seconds
+        sched_yield()
         while not (ready := poll(0, most)):
+            sched_yield()
             if monotonic() >= end:
                 self._missed = min(self._missed + 1, MAX_SKIP_EXPONENT)
                 self._skip = 1 << self._missed
