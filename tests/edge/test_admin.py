@@ -103,7 +103,7 @@ class OutboundTests(SynchronousTestCase):
         self.assertFalse(dialect.dialled.running)
         edge.startService()
         self.assertTrue(dialect.dialled.running)
-        said = toEnd(edge.admin.listHandlers[b"/agents"](ALL))
+        said = toEnd(edge.admin.administration.listHandlers[b"/agents"](ALL))
         shown = {"door": "agents at 10.0.0.0/24", "agent": "shed", "address": "10.0.0.9:8890", "state": "down"}
         self.assertEqual((said["agents"], said["outbound"]), ([], [shown | {"reason": "nothing listens"}]))
         self.assertIn(
@@ -124,7 +124,7 @@ class AdminTests(SynchronousTestCase):
         self.both.start()
         self.admin = self.both.edge.admin
         for port, writable in ((PORT, True), (PORT + 1, False)):
-            self.network.listenTCP(port, AdminFactory(self.network, self.admin, AdminAccess(writable=writable)))
+            self.network.listenTCP(port, AdminFactory(self.network, self.admin.administration, AdminAccess(writable=writable)))
         self.addCleanup(self.end)
 
     def end(self) -> None:
@@ -158,7 +158,7 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(self.ask("GET", "/health")[0], 200)
 
     def test_theReadOnlyListenerRefusesChanges(self) -> None:
-        for path in self.admin.postHandlers:
+        for path in self.admin.administration.postHandlers:
             status, said = self.ask("POST", path.decode(), b"{}", PORT + 1)
             self.assertEqual((status, "read-only" in said["error"]), (403, True), path)
 

@@ -18,7 +18,7 @@ from tests.agent.inspected import unchunked
 from tunnelstack.control.config.reader import parseEdge
 from tunnelstack.control.config.records import AdminConfig, MetricsConfig, Route, ServiceConfig
 from tunnelstack.edge import slices
-from tunnelstack.edge.admin import publicAccess
+from tunnelstack.edge.admin import adminToken
 from tunnelstack.edge.admin_access import AdminAccess
 from tunnelstack.edge.admin_answers import AdminFactory
 from tunnelstack.edge.dashboard.feed import INTERVAL_SECONDS
@@ -50,9 +50,10 @@ class DashboardTestCase(SynchronousTestCase):
         path.chmod(0o600)
         self.config = AdminConfig(tokenFile=str(path), hosts=self.hosts)
         self.both = EdgeAndAgent(ServiceConfig(name="site", target="3000"), edge=self.settings)
-        self.network, self.edge, self.admin = self.both.network, self.both.edge, self.both.edge.admin
+        self.network, self.edge, self.admin = self.both.network, self.both.edge, self.both.edge.admin.administration
         self.both.start()
-        self.network.listenTCP(PORT, AdminFactory(self.network, self.admin, publicAccess(self.config)))
+        public = AdminAccess(adminToken(self.config), self.config.hosts)
+        self.network.listenTCP(PORT, AdminFactory(self.network, self.admin, public))
         self.network.listenTCP(SOCKET, AdminFactory(self.network, self.admin, AdminAccess(writable=True)))
         self.addCleanup(self.end)
 

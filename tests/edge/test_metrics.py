@@ -34,7 +34,7 @@ class Scraped(SynchronousTestCase):
     def start(self, settings: dict[str, Any] | None = None) -> None:
         self.both = both = EdgeAndAgent(ServiceConfig(name="site", target="3000"), edge=settings)
         both.start()
-        both.network.listenTCP(PORT, AdminFactory(both.network, both.edge.admin, AdminAccess()))
+        both.network.listenTCP(PORT, AdminFactory(both.network, both.edge.admin.administration, AdminAccess()))
         self.addCleanup(self.end)
 
     def end(self) -> None:

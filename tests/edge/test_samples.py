@@ -32,7 +32,7 @@ class SampleTests(Both):
         """
         @return: what C{GET /samples} of the administration answers.
         """
-        said = toEnd(self.both.edge.admin.listHandlers[b"/samples"](query))
+        said = toEnd(self.both.edge.admin.administration.listHandlers[b"/samples"](query))
         found: list[Any] = said["samples"]
         return found
 

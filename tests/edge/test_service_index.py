@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.edge.test_edge_and_agent import RAW, SITE, Both
 from tunnelstack.control.config.records import Route, ServiceConfig
-from tunnelstack.edge.service_index import prefersJSON
+from tunnelstack.edge.service_page import prefersJSON
 from tunnelstack.wire.http1.head import RequestHead
 
 ECHO = ServiceConfig(name="echo", kind="stream", target="4000")

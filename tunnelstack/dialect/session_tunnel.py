@@ -20,7 +20,6 @@ from tunnelstack.exchange.pool import ExchangePool
 from tunnelstack.exchange.traits import STREAMED, Traits
 from tunnelstack.interfaces import IDatagramClientEndpoint, IExchange, IExchangeReceiver, ISession, ITunnel
 from tunnelstack.records import HTTPPurpose, Principal, Purpose, UDPPurpose, Visitor
-from tunnelstack.stream.datagrams import DatagramStreamEndpoint
 from tunnelstack.stream.errors import SessionLost
 
 S = TypeVar("S", bound=ISession)
@@ -103,6 +102,8 @@ class SessionTunnel(Generic[S]):
         return self._endpointFor(purpose, visitor, wait)
 
     def datagramEndpointFor(self, purpose: UDPPurpose, visitor: Visitor | None = None) -> IDatagramClientEndpoint:
+        from tunnelstack.stream.datagrams import DatagramStreamEndpoint  # most agents have no UDP service
+
         return DatagramStreamEndpoint(self.endpointFor(purpose, visitor))
 
     def exchange(self, purpose: HTTPPurpose, receiver: IExchangeReceiver, visitor: Visitor | None = None) -> IExchange:

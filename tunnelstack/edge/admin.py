@@ -8,49 +8,34 @@ of the configuration names may read, because it has no authentication; with the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Generator, Iterable
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IStreamServerEndpoint
+from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
 from tunnelstack.control.config.records import AdminConfig
 from tunnelstack.control.config.sources import readToken
 from tunnelstack.control.secret_files import TokenFile
-from tunnelstack.edge import dashboard
-from tunnelstack.edge.admin_access import AdminAccess
-from tunnelstack.edge.admin_answers import (
-    AdminError,
-    AdminFactory,
-    Answer,
-    JSONObject,
-    ListHandler,
-    PostHandler,
-)
-from tunnelstack.edge.dashboard.feed import StatusFeed
-from tunnelstack.edge.list_query import ListQuery
 from tunnelstack.edge.listeners import endpointOf, isSecure
 from tunnelstack.edge.running_edge import RunningEdge
-from tunnelstack.edge.sample_report import sampleSteps
-from tunnelstack.edge.slices import SlicedWork, Steps
-from tunnelstack.edge.status import Record, agentSteps, routeSteps, statusSteps
-from tunnelstack.edge.stream_report import snapshotSteps, streamSteps
 from tunnelstack.interfaces import IReactor
-from tunnelstack.pages.event_stream import EventStream
-from tunnelstack.pages.resources import PageFiles
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.transport.peers import addressText
 from tunnelstack.waiters import Waiters
 
+if TYPE_CHECKING:
+    from tunnelstack.edge.admin_answers import AdminFactory
+    from tunnelstack.edge.administration import EdgeAdministration
+
 RETRY_SECONDS = 2.0
 """Seconds until an edge tries again to listen on the socket that another edge holds."""
-
-NO_METRICS = "this edge has no metrics: set enabled = true in [metrics], and restart it"
 
 
 def adminEndpoint(reactor: IReactor, config: AdminConfig) -> IStreamServerEndpoint | None:
@@ -61,13 +46,31 @@ def adminEndpoint(reactor: IReactor, config: AdminConfig) -> IStreamServerEndpoi
     return endpointOf(reactor, config.listen, "[admin] listen: ") if config.listen else None
 
 
-def publicAccess(config: AdminConfig) -> AdminAccess:
+def adminToken(config: AdminConfig) -> TokenFile | None:
     """
-    @return: who may use the configured listener.
+    @return: what lets requests to the configured listener change something; C{None} if it may only be read.
     @raise ConfigurationError: the token cannot be read.
     """
-    token = TokenFile(config.tokenFile, readToken(config.tokenFile)) if config.tokenFile else None
-    return AdminAccess(token, config.hosts)
+    return TokenFile(config.tokenFile, readToken(config.tokenFile)) if config.tokenFile else None
+
+
+class _SocketFactory(ServerFactory):
+    """
+    Builds the connections to the socket in the state folder, which many edges for development never have: what answers them is
+    made when the first one comes.
+    """
+
+    noisy = False
+
+    def __init__(self, make: Callable[[], AdminFactory]) -> None:
+        self._make = make
+
+    @cached_property
+    def _factory(self) -> AdminFactory:
+        return self._make()
+
+    def buildProtocol(self, address: IAddress | None) -> Protocol | None:
+        return self._factory.buildProtocol(address)
 
 
 class AdminService(Service):
@@ -77,11 +80,6 @@ class AdminService(Service):
     @ivar stop: called to drain and stop the edge; set by the owner of the process.
     @ivar reload: called to read the configuration again; set by the owner of the process.  Returns the sentences of
         L{EdgeService.reload<tunnelstack.edge.service.EdgeService.reload>}, or a C{Deferred} of them.
-    @ivar getHandlers: functions without arguments that answer GET requests, by path.
-    @ivar listHandlers: functions that answer GET requests for a part of a list, by path.
-    @ivar files: the files of the dashboard.
-    @ivar work: reads lists and snapshots.
-    @ivar postHandlers: functions of a decoded JSON object that answer POST requests, by path.
     """
 
     log = Logger()
@@ -93,33 +91,28 @@ class AdminService(Service):
         self._folder = -1
         self._retry: IDelayedCall | None = None
         self._owned: Waiters[None] = Waiters()
-        self.work = SlicedWork(edge.clock)
-        self.files = PageFiles(Path(dashboard.__file__).resolve().parent / "static")
-        self._feed = StatusFeed(edge.clock, self.work, partial(snapshotSteps, edge))
         self.stop: Callable[[], object] | None = None
         self.reload: Callable[[], Iterable[str] | Deferred[Iterable[str]]] | None = None
-        self.getHandlers: Mapping[bytes, Callable[[], Answer]] = {
-            b"/health": lambda: (200, {"healthy": True}),
-            b"/ready": self._ready,
-            b"/metrics": self._metrics,
-            **{path: _ok(read) for path, read in edge.dialects.getHandlers.items()},
-        }
-        self.listHandlers: Mapping[bytes, ListHandler] = {
-            b"/status": lambda query: statusSteps(edge),
-            b"/agents": self._agents,
-            b"/routes": partial(routeSteps, edge),
-            b"/streams": partial(streamSteps, edge),
-            b"/samples": lambda query: sampleSteps(edge.public.site.samples, query),
-        }
-        self.postHandlers: Mapping[bytes, PostHandler] = {
-            b"/tokens/reload": self._reloadTokens,
-            b"/tokens/revoke": self._revoke,
-            b"/reload": self._reload,
-            b"/drain": self._drain,
-            b"/agents/drain": self._drainAgent,
-            b"/agents/disconnect": self._disconnectAgent,
-            **edge.dialects.postHandlers,
-        }
+
+    @cached_property
+    def administration(self) -> EdgeAdministration:
+        """
+        What can be asked for.  It is made when it is needed.
+        """
+        from tunnelstack.edge.administration import EdgeAdministration  # see L{tunnelstack.edge.deferred}
+
+        return EdgeAdministration(self._edge, self)
+
+    def _makeFactory(
+        self, token: Callable[[], str] | None = None, hosts: Collection[str] = (), *, writable: bool = False
+    ) -> AdminFactory:
+        """
+        @return: the factory of one listener.  The parameters are those of L{AdminAccess}.
+        """
+        from tunnelstack.edge.admin_access import AdminAccess
+        from tunnelstack.edge.admin_answers import AdminFactory
+
+        return AdminFactory(self._edge.clock, self.administration, AdminAccess(token, hosts, writable=writable))
 
     # Listening
 
@@ -140,8 +133,8 @@ class AdminService(Service):
         """
         endpoint = adminEndpoint(self._edge.clock, self._edge.config.admin)
         if endpoint is not None:
-            factory = AdminFactory(self._edge.clock, self, publicAccess(self._edge.config.admin))
-            port = yield endpoint.listen(factory)
+            config = self._edge.config.admin
+            port = yield endpoint.listen(self._makeFactory(token=adminToken(config), hosts=config.hosts))
             self._public.append(port)
             scheme = "https" if isSecure(self._edge.config.admin.listen) else "http"
             self.log.info("{scheme}://{where}/", scheme=scheme, where=addressText(port.getHost()), status="dashboard")
@@ -177,7 +170,7 @@ class AdminService(Service):
 
         @raise CannotListenError: another edge holds it, or it cannot be made.
         """
-        factory = AdminFactory(self._edge.clock, self, AdminAccess(writable=True))
+        factory = _SocketFactory(partial(self._makeFactory, writable=True))
         self._listening.append(self._edge.clock.listenUNIX(path, factory, mode=0o600, wantPID=True))
         self._owned.fire(None)
 
@@ -202,7 +195,8 @@ class AdminService(Service):
     @inlineCallbacks
     def stopService(self) -> Generator[Any, Any, None]:
         yield super().stopService()
-        self._feed.end()
+        if "administration" in vars(self):
+            self.administration.end()
         retry, self._retry = self._retry, None
         if retry is not None:
             retry.cancel()
@@ -212,83 +206,3 @@ class AdminService(Service):
         if self._folder >= 0:
             os.close(self._folder)
             self._folder = -1
-
-    # Reading
-
-    def follow(self) -> EventStream:
-        """
-        @return: the stream of events for one more page.
-        @raise Refusal: too many pages are open.
-        """
-        return self._feed.follow()
-
-    def _agents(self, query: ListQuery) -> Steps[Record]:
-        """
-        As L{agentSteps}; the round trips to the agents of a part of the list are measured as well.
-        """
-        found = yield from agentSteps(self._edge, query)
-        if query.limit is not None:
-            presences, shown = self._edge.agents.presences, {agent["session"] for agent in found["agents"]}
-            self._edge.roundTrips.measure([each for each in presences if each.number in shown], presences)
-        return found
-
-    def _ready(self) -> Answer:
-        state = self._edge.state
-        return 200 if state == "ready" else 503, {"ready": state == "ready", "state": state}
-
-    def _metrics(self) -> Answer:
-        if self._edge.metrics is None:
-            raise AdminError(404, NO_METRICS)
-        return self._edge.metrics.response()
-
-    # Changing
-
-    def _reloadTokens(self, arguments: JSONObject) -> object:
-        if self._edge.credentials is None:
-            raise AdminError(409, "this edge authenticates agents by other means than tokens")
-        self._edge.credentials.reload()
-        return {"reloaded": True}
-
-    def _revoke(self, arguments: JSONObject) -> object:
-        which, keys = arguments.get("token"), self._edge.credentials
-        if not (isinstance(which, str) and which):
-            raise AdminError(400, 'the token is missing: send {"token": "ID or NAME"}')
-        if keys is None or keys.store is None:
-            raise AdminError(409, "this edge has no token store")
-        revoked = keys.store.revoke(which)
-        if not revoked:
-            raise AdminError(
-                404, f"the token store has no token {which}; remove tokens of the configuration file from the file"
-            )
-        keys.reload()
-        return {"revoked": [{"id": record.id, "name": record.name} for record in revoked]}
-
-    def _reload(self, arguments: JSONObject) -> object:
-        if self.reload is None:
-            raise AdminError(409, "this edge has no configuration to reload")
-        return maybeDeferred(self.reload).addCallback(lambda sentences: {"changed": list(sentences)})
-
-    def _drain(self, arguments: JSONObject) -> object:
-        if self.stop is None:
-            raise AdminError(409, "this edge cannot be stopped by a request")
-        self._edge.clock.callLater(0, self.stop)       # after the response was written
-        return {"draining": True, "seconds": self._edge.config.drainSeconds}
-
-    def _drainAgent(self, arguments: JSONObject) -> object:
-        self._edge.agents.drain(_session(arguments))
-        return {"draining": True}
-
-    def _disconnectAgent(self, arguments: JSONObject) -> object:
-        self._edge.agents.disconnect(_session(arguments))
-        return {"disconnected": True}
-
-
-def _session(arguments: JSONObject) -> int:
-    number = arguments.get("session")
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise AdminError(400, 'the session is missing: send {"session": NUMBER}, with a number of GET /agents')
-    return number
-
-
-def _ok(read: Callable[[], object]) -> Callable[[], Answer]:
-    return lambda: (200, read())

@@ -21,7 +21,6 @@ from tunnelstack.control.access_record import RequestObserver, together
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.tokens import TokenTable
 from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig
-from tunnelstack.control.config.reload import difference
 from tunnelstack.control.process.exit_status import FatalError
 from tunnelstack.control.process.listen_failure import listenFailure
 from tunnelstack.control.registry import Registry
@@ -32,6 +31,7 @@ from tunnelstack.doors import DoorTable, HTTPDoor, ListenerDoor, OutboundDoor
 from tunnelstack.edge.admin import AdminService
 from tunnelstack.edge.agents import Agents
 from tunnelstack.edge.credentials import CredentialStore
+from tunnelstack.edge.deferred import loadDeferred
 from tunnelstack.edge.dialects import DialectSet, configuredDialects
 from tunnelstack.edge.health import HealthChecks
 from tunnelstack.edge.last_reload import LastReload
@@ -46,7 +46,6 @@ from tunnelstack.edge.public.udp_ports import UDPPorts
 from tunnelstack.edge.round_trips import RoundTrips
 from tunnelstack.edge.service_index import ServiceIndex
 from tunnelstack.edge.ssh.service import SSHGatewayService
-from tunnelstack.edge.status import agentsOf, outboundAgentsOf, statusOf
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.bounds import ExchangeBounds
 from tunnelstack.interfaces import IAuthenticator, IDialect, IProcessService, IReactor, ITunnel
@@ -110,7 +109,8 @@ class EdgeService(MultiService):
         """
         @param authenticator: authenticates agents; the credentials of the configuration do by default.
         @param dialects: the dialects to serve; by default those that the configuration enables.
-        @param patient: dialects that can do so load most of their modules when their first agent comes.
+        @param patient: load what few edges need when it is needed: most of the modules of dialects that can do so, and those of
+            L{tunnelstack.edge.deferred}.
         """
         super().__init__()
         limits = config.limits
@@ -162,6 +162,7 @@ class EdgeService(MultiService):
         doors = self.dialects.doors(self.agents)
         if not patient:
             self.dialects.load()
+            loadDeferred()
         self.doors = DoorTable(door for door in doors if isinstance(door, HTTPDoor))
         self._listenerDoors = [door for door in doors if isinstance(door, ListenerDoor)]
         self.outboundDoors = [door for door in doors if isinstance(door, OutboundDoor)]
@@ -386,6 +387,8 @@ class EdgeService(MultiService):
         @return: one sentence for each difference.
         @raise ConfigurationError: the configuration cannot be used.  Nothing has changed.
         """
+        from tunnelstack.control.config.reload import difference  # see L{tunnelstack.edge.deferred}
+
         found = difference(self.config, config)
         routes = self._makeRoutes(found.config)
         reloadDialects = self.dialects.prepareReload(found.config.dialects)
@@ -419,6 +422,8 @@ class EdgeService(MultiService):
         """
         Log the state of the edge and of each agent.
         """
+        from tunnelstack.edge.status import agentsOf, outboundAgentsOf, statusOf  # as for a reload
+
         self.log.info("{report}", report=statusOf(self), status="state")
         for agent in (*agentsOf(self), *outboundAgentsOf(self)):
             self.log.info("{report}", report=agent, status="state")

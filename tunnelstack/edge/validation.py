@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.config.records import EdgeConfig, ListenerConfig
-from tunnelstack.edge.admin import adminEndpoint, publicAccess
+from tunnelstack.edge.admin import adminEndpoint, adminToken
 from tunnelstack.edge.listeners import NO_ENDPOINT, makeListener
 from tunnelstack.edge.public.access_policy import usersOf
 from tunnelstack.edge.ssh.service import checkGateway, gatewayEndpoint
@@ -46,7 +46,7 @@ def _checks(reactor: IReactor, config: EdgeConfig) -> Iterator[tuple[str, Callab
     if config.h2c and not config.http2:
         yield "", _noHTTP2
     yield "", partial(adminEndpoint, reactor, config.admin)
-    yield "admin", partial(publicAccess, config.admin)
+    yield "admin", partial(adminToken, config.admin)
     for text in config.ssh.listen:
         yield "", partial(gatewayEndpoint, reactor, text)
     yield "", partial(checkGateway, config.ssh)

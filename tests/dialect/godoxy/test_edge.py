@@ -76,7 +76,7 @@ class ConnectionTests(GodoxyEdgeCase):
             b"scheme=udp&host=%5B%3A%3A1%5D%3A53&timeout=5000",
         ])  # fmt: skip
         self.assertEqual(agent.asked("/info")[0].head.field(b"host"), b"godoxy.agent")
-        (shown,) = toEnd(self.edge.admin.listHandlers[b"/agents"](ALL))["outbound"]
+        (shown,) = toEnd(self.edge.admin.administration.listHandlers[b"/agents"](ALL))["outbound"]
         self.assertEqual(shown["state"], UP)
 
     def test_anAgentThatDoesNotListenIsDialledAgain(self) -> None:

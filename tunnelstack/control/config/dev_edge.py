@@ -9,7 +9,6 @@ after a restart, and all edges with C{--dev} accept it.
 from __future__ import annotations
 
 import socket
-import tomllib
 from contextlib import suppress
 from os import close
 from pathlib import Path
@@ -37,6 +36,8 @@ def readDevEdge(state: StateDirectory) -> EdgeAddress | None:
     text = state.read(DEV_FILE)
     if text is None:
         return None
+    import tomllib  # an edge does not read it before its end
+
     try:
         kept = tomllib.loads(text)
         return EdgeAddress(url=str(kept["url"]), token=str(kept["token"]), tokenFile=str(state.path(DEV_TOKEN)))

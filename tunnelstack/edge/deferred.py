@@ -1,0 +1,28 @@
+"""
+The modules that an edge for development loads when they are needed, if ever.
+
+Such an edge starts earlier and is smaller.  Other edges load them when they start: a process that has changed its root
+directory or its user may not be able to load modules later.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+DEFERRED = (
+    "tomllib",                                         # its end, see L{tunnelstack.edge.dev_file}
+    "tunnelstack.control.config.reload",               # a reload
+    "tunnelstack.edge.administration",                 # a request to the administration, or SIGUSR1
+    "tunnelstack.edge.public.udp_flows",               # an agent with a UDP service
+    "tunnelstack.edge.service_page",                   # a browser at the edge's own host
+    "tunnelstack.stream.datagrams",                    # a datagram to a UDP service
+)
+"""With all that they import."""
+
+
+def loadDeferred() -> None:
+    """
+    Load all of them now.
+    """
+    for name in DEFERRED:
+        import_module(name)
