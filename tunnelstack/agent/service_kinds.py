@@ -29,9 +29,10 @@ from tunnelstack.control.access_record import (
     Descriptions,
     RequestDescription,
     RequestObserver,
+    failureCode,
 )
 from tunnelstack.control.config.records import ServiceConfig
-from tunnelstack.control.metrics.counts import ExchangeCounts, failureCode
+from tunnelstack.control.metrics.counts import ExchangeCounts
 from tunnelstack.control.request_times import NEVER, RequestTimes
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.bounds import ExchangeBounds

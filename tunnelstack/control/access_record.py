@@ -5,6 +5,7 @@ The record of a request, for the access log and for everything else that observe
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from functools import lru_cache
 from typing import Protocol
 
@@ -194,3 +195,11 @@ def protocolText(version: tuple[int, int]) -> str:
     @return: the protocol as a description has it.
     """
     return f"HTTP/{version[0]}.{version[1]}"
+
+
+def failureCode(failed: Exception | None) -> str:
+    """
+    @return: the reason for which an exchange failed, as in C{failures}; C{""} if it did not, or for another reason.
+    """
+    kind = getattr(failed, "kind", None)
+    return kind.name.lower() if isinstance(kind, Enum) else ""

@@ -24,7 +24,6 @@ from tunnelstack.control.config.records import AdminConfig
 from tunnelstack.control.config.sources import readToken
 from tunnelstack.control.secret_files import TokenFile
 from tunnelstack.edge.listeners import endpointOf, isSecure
-from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.interfaces import IReactor
 from tunnelstack.settings.state_dir import ADMIN_SOCKET, socketPath
 from tunnelstack.transport.peers import addressText
@@ -33,6 +32,7 @@ from tunnelstack.waiters import Waiters
 if TYPE_CHECKING:
     from tunnelstack.edge.admin_answers import AdminFactory
     from tunnelstack.edge.administration import EdgeAdministration
+    from tunnelstack.edge.running_edge import RunningEdge
 
 RETRY_SECONDS = 2.0
 """Seconds until an edge tries again to listen on the socket that another edge holds."""

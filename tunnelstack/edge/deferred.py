@@ -12,8 +12,10 @@ from importlib import import_module
 DEFERRED = (
     "tomllib",                                         # its end, see L{tunnelstack.edge.dev_file}
     "tunnelstack.control.config.reload",               # a reload
-    "tunnelstack.edge.administration",                 # a request to the administration, or SIGUSR1
+    "tunnelstack.edge.administration",                 # a request to the administration, or SIGUSR2
+    "tunnelstack.edge.public.access_policy",           # a configuration with routes
     "tunnelstack.edge.public.udp_flows",               # an agent with a UDP service
+    "tunnelstack.edge.round_trips",                    # a list of agents
     "tunnelstack.edge.service_page",                   # a browser at the edge's own host
     "tunnelstack.stream.datagrams",                    # a datagram to a UDP service
 )

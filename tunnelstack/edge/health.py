@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from math import ceil
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 from twisted.application.service import Service
@@ -23,12 +24,14 @@ from zope.interface import implementer
 
 from tunnelstack.control.config.upkeep import HealthCheck
 from tunnelstack.edge.public.routes import purposeOf
-from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.errors import TunnelError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.interfaces import IExchange, IExchangeReceiver, ITunnel
 from tunnelstack.records import HTTPPurpose
 from tunnelstack.wire.http1.head import RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from tunnelstack.edge.running_edge import RunningEdge
 
 TICK_SECONDS = 1.0
 """Seconds between two looks at what is due."""

@@ -75,7 +75,9 @@ class RunningEdge(Protocol):
     outboundDoors: list[OutboundDoor]
     startedAt: float
     lastReload: LastReload | None
-    roundTrips: RoundTrips
+
+    @property
+    def roundTrips(self) -> RoundTrips: ...
 
     @property
     def health(self) -> HasHealth: ...

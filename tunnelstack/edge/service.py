@@ -5,6 +5,7 @@ The edge as one service: it listens, accepts agents and visitors, and drains whe
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from zope.interface import implementer
 from tunnelstack.control.access_record import RequestObserver, together
 from tunnelstack.control.auth.name_ownership import NameOwnership
 from tunnelstack.control.auth.tokens import TokenTable
-from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig
+from tunnelstack.control.config.records import EdgeConfig, Limits, ListenerConfig, Route
 from tunnelstack.control.process.exit_status import FatalError
 from tunnelstack.control.process.listen_failure import listenFailure
 from tunnelstack.control.registry import Registry
@@ -36,14 +37,12 @@ from tunnelstack.edge.dialects import DialectSet, configuredDialects
 from tunnelstack.edge.health import HealthChecks
 from tunnelstack.edge.last_reload import LastReload
 from tunnelstack.edge.listeners import NO_ENDPOINT, EdgeListener, ListenerFactory, isSecure, makeListener
-from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.admission import Admission, passOptionsOn
 from tunnelstack.edge.public.hosts import PublishedHosts
 from tunnelstack.edge.public.ports import Ports
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.server import PublicServerFactory
 from tunnelstack.edge.public.udp_ports import UDPPorts
-from tunnelstack.edge.round_trips import RoundTrips
 from tunnelstack.edge.service_index import ServiceIndex
 from tunnelstack.edge.ssh.service import SSHGatewayService
 from tunnelstack.errors import ConfigurationError
@@ -60,6 +59,8 @@ from tunnelstack.wire.yamux.limits import SessionLimits
 if TYPE_CHECKING:
     from tunnelstack.control.tracing.service import TracingService
     from tunnelstack.edge.metrics import EdgeMetrics
+    from tunnelstack.edge.public.access_policy import AccessPolicy
+    from tunnelstack.edge.round_trips import RoundTrips
     from tunnelstack.transport.certificates import CertificateFolder
     from tunnelstack.transport.http2.connection import HTTP2Connection
 
@@ -86,7 +87,6 @@ class EdgeService(MultiService):
     @ivar outboundDoors: the L{OutboundDoor}s of all dialects.
     @ivar startedAt: when the edge was made, in seconds of its clock.
     @ivar lastReload: the result of the last reload, if there was one.
-    @ivar roundTrips: the round trips to agents that somebody has looked at.
     @ivar agents: the L{IEdge<tunnelstack.interfaces.IEdge>} that dialects use.
     @ivar memoryBudget: the memory that all sessions share.
     @ivar public: the factory of the public port.
@@ -130,7 +130,6 @@ class EdgeService(MultiService):
         )
         self.startedAt = reactor.seconds()
         self.lastReload: LastReload | None = None
-        self.roundTrips = RoundTrips(reactor)
         self.credentials: CredentialStore | None = None
         known, recordOf = None, TokenTable().record          # which knows none
         if authenticator is None:
@@ -224,9 +223,19 @@ class EdgeService(MultiService):
 
     def _makeRoutes(self, config: EdgeConfig) -> RouteTable:
         return RouteTable(
-            config.domain, config.routes, config.agentHosts, policy=lambda route: AccessPolicy.of(route, self.clock),
+            config.domain, config.routes, config.agentHosts, policy=self._policyOf,
             hosts=self.hosts,
         )
+
+    def _policyOf(self, route: Route) -> AccessPolicy | None:
+        """
+        @return: what a route requires of requests; C{None} if it allows all.
+        """
+        from tunnelstack.edge.public.access_policy import (
+            AccessPolicy,  # an edge for development has no routes
+        )
+
+        return AccessPolicy.of(route, self.clock)
 
     def observeRequests(self, observer: RequestObserver | None) -> None:
         """
@@ -242,6 +251,15 @@ class EdgeService(MultiService):
         When each certificate of the listeners expires, in seconds since 1970, by its file.
         """
         return {path: expires for folder in self._folders for path, expires in folder.expiries().items()}
+
+    @cached_property
+    def roundTrips(self) -> RoundTrips:
+        """
+        The round trips to agents that somebody has looked at.
+        """
+        from tunnelstack.edge.round_trips import RoundTrips  # see L{tunnelstack.edge.deferred}
+
+        return RoundTrips(self.clock)
 
     # What is public
 

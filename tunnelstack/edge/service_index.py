@@ -7,10 +7,11 @@ a name that leads to loopback; and a request that a proxy has forwarded, such as
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zope.interface import implementer
 
 from tunnelstack.edge.public.routes import normalizedHost
-from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.exchange.forward import NULL_RECEIVER
 from tunnelstack.interfaces import IExchangeReceiver, IExchangeServer, IServerExchange
 from tunnelstack.wire.addresses import read_address
@@ -18,6 +19,9 @@ from tunnelstack.wire.http1 import cdn_loop
 from tunnelstack.wire.http1.forwarded import FORWARDING_NAMES
 from tunnelstack.wire.http1.head import RequestHead
 from tunnelstack.wire.http1.target import path_of
+
+if TYPE_CHECKING:
+    from tunnelstack.edge.running_edge import RunningEdge
 
 LOOPBACK_HOSTS = ("127.0.0.1", "::1")
 

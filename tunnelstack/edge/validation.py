@@ -14,7 +14,6 @@ from tunnelstack.control.auth.token_store import TokenStore
 from tunnelstack.control.config.records import EdgeConfig, ListenerConfig
 from tunnelstack.edge.admin import adminEndpoint, adminToken
 from tunnelstack.edge.listeners import NO_ENDPOINT, makeListener
-from tunnelstack.edge.public.access_policy import usersOf
 from tunnelstack.edge.ssh.service import checkGateway, gatewayEndpoint
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.interfaces import IReactor
@@ -59,6 +58,8 @@ def _checks(reactor: IReactor, config: EdgeConfig) -> Iterator[tuple[str, Callab
 
         yield "tracing", partial(checkTracing, config.tracing)
     for route in config.routes:
+        from tunnelstack.edge.public.access_policy import usersOf
+
         yield f"route {route.host}", partial(usersOf, route)
     for checker in config.checkers:
         from tunnelstack.control.auth.checkers import parseChecker

@@ -17,8 +17,6 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
-from tunnelstack.transport.verification import CertificateRejected
-
 TIMEOUT = "there was no answer in time"
 
 CONNECTION_TEXTS: Mapping[type[BaseException], str] = {
@@ -68,7 +66,8 @@ def errorText(error: BaseException | Failure | None) -> str:
         return f"it cannot be reached: {error.args[0]}" if error.args and error.args[0] else "it cannot be reached"
     if isinstance(error, SysCallError) and error.args and isinstance(error.args[0], int):
         return os.strerror(error.args[0]) if error.args[0] > 0 else TLS_TEXTS[EOF]
-    if isinstance(error, Error) and not isinstance(error, CertificateRejected) and error.args and error.args[0]:
+    worded = type(error).__str__ is not Error.__str__         # as C{CertificateRejected} is, which few processes need to load
+    if isinstance(error, Error) and not worded and error.args and error.args[0]:
         return "; ".join(TLS_TEXTS.get(str(reason[-1]), str(reason[-1])) for reason in error.args[0])
     return str(error) or type(error).__name__
 

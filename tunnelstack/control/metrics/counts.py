@@ -7,10 +7,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from enum import Enum
 from typing import Any, Protocol
 
-from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord
+from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord, failureCode
 from tunnelstack.control.metrics.exchange_notes import MOST_NOTED, ExchangeNotes
 from tunnelstack.control.metrics.families import SECONDS_BOUNDS
 from tunnelstack.control.request_times import NEVER
@@ -286,11 +285,3 @@ def _classOf(status: int) -> int:
     @return: the place of a status in L{CLASSES}.
     """
     return 0 if status == CLIENT_CLOSED else min(status // 100, OTHER)
-
-
-def failureCode(failed: Exception | None) -> str:
-    """
-    @return: the reason for which an exchange failed, as in C{failures}; C{""} if it did not, or for another reason.
-    """
-    kind = getattr(failed, "kind", None)
-    return kind.name.lower() if isinstance(kind, Enum) else ""

@@ -11,7 +11,6 @@ import secrets
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Iterable
-from math import ceil
 from pathlib import Path
 
 from attrs import frozen
@@ -20,10 +19,9 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
-from zope.interface import implementer
 
-from tunnelstack.control.auth.tokens import IToken
-from tunnelstack.control.config.records import Limits, Route
+from tunnelstack.control.config.records import Route
+from tunnelstack.edge.public.agent_limits import rateLimitExceeded
 from tunnelstack.edge.public.rate import Bucket, KeyedRates, Rate, rateLimitKey
 from tunnelstack.edge.public.visitor_cookies import (
     CREDENTIAL_NAMES,
@@ -33,13 +31,12 @@ from tunnelstack.edge.public.visitor_cookies import (
 )
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
-from tunnelstack.interfaces import IExchangeReceiver, IReactor, IServerExchange
-from tunnelstack.records import Principal
+from tunnelstack.interfaces import IReactor
 from tunnelstack.settings.password_hash import UNKNOWN_USER, PasswordEntry, parsePasswordEntry
 from tunnelstack.settings.record import Record
 from tunnelstack.wire.addresses import IPNetwork, read_address, read_network
 from tunnelstack.wire.http1.framing import without
-from tunnelstack.wire.http1.head import Fields, RequestHead, ResponseHead, values
+from tunnelstack.wire.http1.head import Fields, RequestHead, values
 from tunnelstack.wire.printable_text import printable, quoted
 
 ATTEMPTS_PER_SECOND = 5.0
@@ -53,9 +50,6 @@ UNKNOWN = "unknown"
 
 REMEMBERED = 1024
 """Verified passwords that are remembered, so that a browser's requests do not hash one again each time."""
-
-MAX_REMEMBERED_AGENTS = 65_536
-"""Agents whose limits are remembered; when there are more, all are counted anew."""
 
 
 def usersOf(route: Route) -> list[PasswordEntry]:
@@ -321,70 +315,6 @@ class AdmittedRequest(Record):
     cookie: bytes = b""
 
 
-@frozen(eq=False, repr=False)
-class AgentRateLimit(Record):
-    """
-    The limits of one agent: of requests and of octets.
-    """
-
-    rate: Rate | None
-    buckets: tuple[Bucket, ...]
-
-
-class AgentRateLimits:
-    """
-    The limits of each agent: those of its credential, or else those of the configuration.
-
-    What was counted stays counted when the configuration is reloaded, and when the agent uses another credential with the same
-    limits.
-    """
-
-    def __init__(self, limits: Limits, record: Callable[[str], IToken | None]) -> None:
-        """
-        @param record: gives the record of a credential by its identifier.  A
-            L{TokenRecord<tunnelstack.control.config.records.TokenRecord>} may have limits; records of other kinds have none.
-        """
-        self._record = record
-        self._limitsByRate: dict[tuple[str, float, int], AgentRateLimit] = {}        # by agent, requests and octets
-        self.configure(limits)
-
-    def configure(self, limits: Limits) -> None:
-        """
-        Change the limits of agents whose credentials have none.
-        """
-        self._limits = limits
-        self._checked: dict[tuple[str, str], tuple[IToken | None, AgentRateLimit | None]] = {}    # with its record
-
-    def find(self, principal: Principal) -> AgentRateLimit | None:
-        """
-        @return: C{None} for an agent without limits.
-        """
-        record = self._record(principal.token)
-        key = principal.agent, principal.token
-        known = self._checked.get(key)
-        if known is not None and known[0] is record:
-            return known[1]
-        if max(len(self._checked), len(self._limitsByRate)) >= MAX_REMEMBERED_AGENTS:
-            self._checked.clear()
-            self._limitsByRate.clear()
-        rateLimit = self._limitOf(principal.agent, record)
-        self._checked[key] = (record, rateLimit)
-        return rateLimit
-
-    def _limitOf(self, agent: str, record: IToken | None) -> AgentRateLimit | None:
-        perSecond = getattr(record, "requestsPerSecond", 0) or self._limits.agentRequestsPerSecond
-        octets = getattr(record, "octetsPerSecond", 0) or self._limits.agentOctetsPerSecond
-        if not (perSecond or octets):
-            return None
-        key = agent, perSecond, octets
-        rateLimit = self._limitsByRate.get(key)
-        if rateLimit is None:
-            rateLimit = self._limitsByRate[key] = AgentRateLimit(
-                Rate(perSecond) if perSecond else None, (Bucket(octets),) if octets else ()
-            )
-        return rateLimit
-
-
 class AccessPolicy:
     """
     What one route requires of requests.
@@ -441,77 +371,3 @@ class AccessPolicy:
         @return: what goes to the application.
         """
         return AdmittedRequest(head.fields) if self._passwords is None else self._passwords.admit(head, secure)
-
-
-def rateLimitExceeded(rate: Rate | None, now: float) -> ExchangeFailed | None:
-    """
-    Count one request.
-
-    @return: C{None} if it is within the limit, or why it is rejected.
-    """
-    wait = rate.take(now) if rate is not None else 0.0
-    return ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=max(1, ceil(wait))) if wait else None
-
-
-@implementer(IExchangeReceiver)
-class PendingRequest:
-    """
-    The receiver of a request whose password is being verified.  It keeps what arrives meanwhile, which is little because the
-    connection is paused.
-    """
-
-    def __init__(
-        self,
-        exchange: IServerExchange,
-        decision: Deferred[ExchangeFailed | None],
-        allow: Callable[[], IExchangeReceiver],
-        reject: Callable[[ExchangeFailed], IExchangeReceiver],
-    ) -> None:
-        """
-        @param allow: forwards the request, and returns the receiver of its body.
-        @param reject: answers the request with what is wrong, and returns the receiver of the rest.
-        """
-        self._exchange = exchange
-        self._buffered: list[tuple[str, object]] = []
-        self._receiver: IExchangeReceiver | None = None
-        exchange.pauseProducing()
-        decision.addErrback(self._unexpectedError).addCallback(self._decided, allow, reject)
-
-    def _unexpectedError(self, failure: Failure) -> ExchangeFailed:
-        BasicAuthenticator.log.failure("a password could not be verified", failure=failure)
-        return ExchangeFailed(FailureKind.BROKEN, status=500)
-
-    def _decided(
-        self,
-        failed: ExchangeFailed | None,
-        allow: Callable[[], IExchangeReceiver],
-        reject: Callable[[ExchangeFailed], IExchangeReceiver],
-    ) -> None:
-        if self._exchange.finished:
-            return
-        self._exchange.resumeProducing()
-        self._receiver = receiver = allow() if failed is None else reject(failed)
-        buffered, self._buffered = self._buffered, []
-        for name, value in buffered:
-            getattr(receiver, name)(value)
-
-    def _deliver(self, name: str, value: object) -> None:
-        if self._receiver is None:
-            self._buffered.append((name, value))
-        else:
-            getattr(self._receiver, name)(value)
-
-    def headReceived(self, head: ResponseHead) -> None:
-        self._deliver("headReceived", head)
-
-    def informational(self, head: ResponseHead) -> None:
-        self._deliver("informational", head)
-
-    def bodyReceived(self, octets: bytes) -> None:
-        self._deliver("bodyReceived", octets)
-
-    def ended(self, trailers: Iterable[tuple[bytes, bytes]]) -> None:
-        self._deliver("ended", trailers)
-
-    def failed(self, reason: ExchangeFailed) -> None:
-        self._deliver("failed", reason)

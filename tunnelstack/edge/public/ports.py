@@ -12,8 +12,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from tunnelstack.edge.listeners import BACKLOG
-from tunnelstack.edge.public.access_policy import AgentRateLimit
 from tunnelstack.edge.public.admission import Admission, nextDescriptor
+from tunnelstack.edge.public.agent_limits import AgentRateLimit
 from tunnelstack.edge.public.bandwidth import MeteredEnd
 from tunnelstack.edge.public.port_leases import PortLeases
 from tunnelstack.edge.public.rate import Bucket

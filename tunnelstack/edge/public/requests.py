@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import product
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 from twisted.internet.interfaces import ISSLTransport, ITransport
@@ -20,13 +21,13 @@ from zope.interface import implementer
 from tunnelstack.control.access_record import ObservedRequest, RequestDescription, visibleTarget
 from tunnelstack.control.request_times import NEVER
 from tunnelstack.edge.listeners import EdgeListener
-from tunnelstack.edge.public.access_policy import AccessPolicy, PendingRequest, rateLimitExceeded
+from tunnelstack.edge.public.agent_limits import rateLimitExceeded
 from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
 from tunnelstack.edge.public.gaps import RECENT_SECONDS, acceptsOnlyEvents
+from tunnelstack.edge.public.pending_request import PendingRequest
 from tunnelstack.edge.public.rate import Bucket
 from tunnelstack.edge.public.routes import Destination, normalizedHost
 from tunnelstack.edge.public.site import PublicSite
-from tunnelstack.edge.public.visitor_cookies import CookieSetter
 from tunnelstack.exchange.bounds import OWN_OCTETS
 from tunnelstack.exchange.error_page import respondWithPage
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
@@ -48,6 +49,9 @@ from tunnelstack.wire.http1.framing import HOST, without
 from tunnelstack.wire.http1.head import BadMessage, Fields, RequestHead, ResponseHead, request_prefix, values
 from tunnelstack.wire.http1.target import percent_encoded, split_absolute
 from tunnelstack.wire.printable_text import printable
+
+if TYPE_CHECKING:
+    from tunnelstack.edge.public.access_policy import AccessPolicy
 
 LOOP = b"cdn-loop"
 REQUEST_ID = b"X-Request-Id"
@@ -423,6 +427,8 @@ def _routed(exchange: IServerExchange) -> None:
 
 
 def _openWithCookie(open: OpenExchange, cookie: bytes, receiver: IWholeResponseReceiver) -> IExchange:
+    from tunnelstack.edge.public.visitor_cookies import CookieSetter  # as the policies that set cookies
+
     return open(CookieSetter(receiver, cookie))
 
 

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from tunnelstack.control.config.records import Route
-from tunnelstack.edge.public.access_policy import AccessPolicy
 from tunnelstack.edge.public.hosts import PublishedHosts, isAddress
 from tunnelstack.records import HTTPPurpose
 from tunnelstack.settings.record import Record
 from tunnelstack.wire.http1.target import PLAIN, folded, path_of, readings
+
+if TYPE_CHECKING:
+    from tunnelstack.edge.public.access_policy import AccessPolicy
 
 REMEMBERED = 4096
 """Hosts whose routes are cached, and as many paths.  Strangers may send more; the cache is cleared then."""

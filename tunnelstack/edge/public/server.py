@@ -16,14 +16,19 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tunnelstack.control.access_record import CLIENT_CLOSED, NOT_DESCRIBED, ObservedRequest, RequestObserver
+from tunnelstack.control.access_record import (
+    CLIENT_CLOSED,
+    NOT_DESCRIBED,
+    ObservedRequest,
+    RequestObserver,
+    failureCode,
+)
 from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import EdgeConfig
-from tunnelstack.control.metrics.counts import ExchangeCounts, failureCode
 from tunnelstack.doors import DoorTable
 from tunnelstack.edge.listeners import UNKNOWN_LISTENER, EdgeListener
-from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import Admission, configureSocket
+from tunnelstack.edge.public.agent_limits import AgentRateLimits
 from tunnelstack.edge.public.requests import RequestRouter
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.site import PublicSite, TunnelTable
@@ -42,6 +47,7 @@ from tunnelstack.wire.http1.message import ReadRequest
 from tunnelstack.wire.http2.preface import match_preface
 
 if TYPE_CHECKING:
+    from tunnelstack.control.metrics.counts import ExchangeCounts
     from tunnelstack.transport.http2.connection import HTTP2Connection
 
 MAX_OVERSHOOT = 128

@@ -16,8 +16,8 @@ from tunnelstack.control.access_record import Descriptions, RequestObserver
 from tunnelstack.control.config.records import EdgeConfig
 from tunnelstack.control.remembered_names import LATELY_SECONDS
 from tunnelstack.doors import DoorTable
-from tunnelstack.edge.public.access_policy import AgentRateLimits
 from tunnelstack.edge.public.admission import Admission
+from tunnelstack.edge.public.agent_limits import AgentRateLimits
 from tunnelstack.edge.public.gaps import ServiceGaps
 from tunnelstack.edge.public.routes import RouteTable
 from tunnelstack.edge.public.samples import RequestSamples

@@ -15,8 +15,8 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from tunnelstack.edge.public.access_policy import AgentRateLimit
 from tunnelstack.edge.public.admission import Admission
+from tunnelstack.edge.public.agent_limits import AgentRateLimit
 from tunnelstack.edge.public.port_leases import PortLeases
 from tunnelstack.edge.public.site import TunnelTable
 from tunnelstack.edge.public.traces import traceIdentifiers

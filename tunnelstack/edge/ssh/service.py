@@ -16,7 +16,6 @@ from twisted.logger import Logger
 from tunnelstack.control.auth.key_vouching import parseVouchRule
 from tunnelstack.control.config.records import SSHConfig
 from tunnelstack.edge.listeners import endpointOf
-from tunnelstack.edge.running_edge import RunningEdge
 from tunnelstack.errors import ConfigurationError, Denied
 from tunnelstack.records import SSHPurpose, Visitor
 from tunnelstack.settings.state_dir import StateDirectory
@@ -26,6 +25,7 @@ from tunnelstack.transport.peers import addressText
 if TYPE_CHECKING:
     from twisted.conch.ssh.keys import Key
 
+    from tunnelstack.edge.running_edge import RunningEdge
     from tunnelstack.edge.ssh.gateway import Login, SSHGateway
 
 HOST_KEYS = "ssh_host_keys"
