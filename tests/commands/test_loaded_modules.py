@@ -14,6 +14,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tunnelstack.commands.main import LOADING, MIDDLE_COLLECTIONS
+from tunnelstack.edge.deferred import DEFERRED
 from tunnelstack.settings.dialects import dialectPackages
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -86,6 +87,11 @@ EDGE = {
     "tunnelstack.dialect.shellhub.hub", "tunnelstack.edge.metrics", "tunnelstack.transport.certificates",
     "tunnelstack.transport.tls",
 }  # fmt: skip
+DEVELOPMENT = {
+    *DEFERRED, "tunnelstack.control.metrics", "tunnelstack.edge.dashboard",
+    "tunnelstack.edge.running_edge", "tunnelstack.edge.status", "tunnelstack.exchange.bounded_factory", "tunnelstack.pages",
+    "tunnelstack.transport.datagram_splice", "tunnelstack.transport.udp", "tunnelstack.transport.verification",
+}  # fmt: skip
 AGENT = {
     "tunnelstack.agent.inspector", "tunnelstack.agent.metrics", "tunnelstack.agent.panel", "tunnelstack.agent.ssh_server",
     "tunnelstack.control.config.reader", "tunnelstack.edge", "tunnelstack.handler.folder_site", "tunnelstack.pages",
@@ -127,13 +133,17 @@ class LoadedModulesTests(SynchronousTestCase):
     def test_anEdgeForDevelopmentLoadsNoUnusedFeature(self) -> None:
         used = [package.name for package in dialectPackages() if package.defaults.development()]
         loaded = self.loaded("tunnel-edge", "--dev", "--port", "0")
-        self.assertLoadedNone(loaded, NEITHER | EDGE | self.tablesOfDialects(*used))
+        self.assertLoadedNone(loaded, NEITHER | EDGE | DEVELOPMENT | self.tablesOfDialects(*used))
 
     def test_underTwistdNothingIsLeftToLoad(self) -> None:
         """
         C{--chroot} takes the modules out of reach.
         """
-        self.assertIn("tunnelstack.dialect.shellhub.hub", self.loaded(script=TWISTD_SCRIPT))
+        loaded = self.loaded(script=TWISTD_SCRIPT)
+        self.assertEqual({"tunnelstack.dialect.shellhub.hub", *DEFERRED} - loaded, set())
+
+    def test_anEdgeThatIsNotForDevelopmentHasNothingLeftToLoad(self) -> None:
+        self.assertEqual(set(DEFERRED) - self.loaded("tunnel-edge", "--port", "0"), set())
 
     def test_anAgentLoadsNoUnusedFeature(self) -> None:
         loaded = self.loaded(
@@ -159,7 +169,7 @@ class LoadedModulesTests(SynchronousTestCase):
         """
         The names above are not merely misspelt.
         """
-        for name in (NEITHER | EDGE | AGENT) - {"opentelemetry"}:
+        for name in (NEITHER | EDGE | DEVELOPMENT | AGENT) - {"opentelemetry"}:
             path = ROOT.joinpath(*name.split("."))
             if name.startswith("tunnelstack."):
                 self.assertTrue(path.is_dir() or path.with_suffix(".py").exists(), name)
