@@ -19,6 +19,7 @@ from twisted.internet.address import IPv4Address
 
 from tunnelstack.control.config.dev_edge import readDevEdge, writeDevEdge
 from tunnelstack.control.config.records import EdgeAddress, EdgeConfig, Route
+from tunnelstack.control.config.upkeep import HealthCheck
 from tunnelstack.dialect.session_tunnel import SessionTunnel
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.interfaces import IReactor
@@ -76,6 +77,7 @@ class UsedEdge:
         self._network.datagrams.datagramReceived(b"x", ("10.0.0.1", 4000))
         SessionTunnel.datagramEndpointFor(Mock(), UDPPurpose(service="game"))
         self._edge.roundTrips.of(0)
+        self._edge.health._target(Mock(), HealthCheck(to="shop"), "shop", "shop.example")
         writeDevEdge(self._state, EdgeAddress(url="http://localhost:1", token="ts_0123abcd_secretsecretsecret"))
         readDevEdge(self._state)
 

@@ -13,6 +13,7 @@ DEFERRED = (
     "tomllib",                                         # its end, see L{tunnelstack.edge.dev_file}
     "tunnelstack.control.config.reload",               # a reload
     "tunnelstack.edge.administration",                 # a request to the administration, or SIGUSR2
+    "tunnelstack.edge.health_probe",                   # a configuration with health checks
     "tunnelstack.edge.public.access_policy",           # a configuration with routes
     "tunnelstack.edge.public.udp_flows",               # an agent with a UDP service
     "tunnelstack.edge.round_trips",                    # a list of agents

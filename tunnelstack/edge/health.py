@@ -16,21 +16,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import ceil
 from typing import TYPE_CHECKING
 
-from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from tunnelstack.control.config.upkeep import HealthCheck
 from tunnelstack.edge.public.routes import purposeOf
-from tunnelstack.errors import TunnelError
 from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
-from tunnelstack.interfaces import IExchange, IExchangeReceiver, ITunnel
-from tunnelstack.records import HTTPPurpose
-from tunnelstack.wire.http1.head import RequestHead, ResponseHead
+from tunnelstack.interfaces import ITunnel
 
 if TYPE_CHECKING:
+    from tunnelstack.edge.health_probe import HealthTarget
     from tunnelstack.edge.running_edge import RunningEdge
 
 TICK_SECONDS = 1.0
@@ -39,45 +35,8 @@ TICK_SECONDS = 1.0
 MOST_PROBES = 64
 """Requests that may be under way at the same time."""
 
-MOST_OCTETS = 64 * 1024
-"""Octets of a response's body that are read, so that the connection to the web server can be used again."""
-
-AGENT = b"tunnelstack-health"
-
 Key = tuple[int, str]
 """The id of a tunnel, and a key of the registry."""
-
-
-@define(eq=False)
-class _Target:
-    """
-    One service of one tunnel.
-
-    @ivar key: as the registry has it: the name of the service, or C{agent:port}.
-    @ivar host: the C{Host} of the requests.
-    @ivar due: when the next request begins, in seconds of the clock.
-    @ivar streak: how many requests in a row have had the latest result.
-    @ivar reason: why the latest request failed; C{""} if it succeeded, or if there was none.
-    @ivar out: why the agent is left out; C{""} if it is not.
-    """
-
-    tunnel: ITunnel
-    check: HealthCheck
-    key: str
-    purpose: HTTPPurpose
-    host: str
-    due: float
-    streak: int = 0
-    reason: str = ""
-    out: str = ""
-    probe: _Probe | None = field(default=None)
-
-    def concluded(self, reason: str) -> None:
-        """
-        @param reason: why the request failed; C{""} if it succeeded.
-        """
-        self.streak = self.streak + 1 if bool(reason) == bool(self.reason) else 1
-        self.reason = reason
 
 
 class HealthChecks(Service):
@@ -93,7 +52,7 @@ class HealthChecks(Service):
         self.results: Counter[str] = Counter(success=0, failure=0)
         self._edge = edge
         self._checks: dict[str, HealthCheck] = {check.to: check for check in checks}
-        self._targets: dict[Key, _Target] = {}
+        self._targets: dict[Key, HealthTarget] = {}
         self._timer: IDelayedCall | None = None
 
     def startService(self) -> None:
@@ -163,12 +122,14 @@ class HealthChecks(Service):
             if target.tunnel.healthy:
                 self._begin(target, now)
 
-    def _begin(self, target: _Target, now: float) -> None:
+    def _begin(self, target: HealthTarget, now: float) -> None:
         target.due = now + target.check.intervalSeconds
-        target.probe = _Probe(self, target, now + target.check.timeoutSeconds)
+        from tunnelstack.edge.health_probe import HealthProbe  # most edges check nothing
+
+        target.probe = HealthProbe(target, now + target.check.timeoutSeconds, self.concluded)
         target.probe.begin()
 
-    def concluded(self, target: _Target, reason: str) -> None:
+    def concluded(self, target: HealthTarget, reason: str) -> None:
         """
         From a probe.
 
@@ -181,7 +142,7 @@ class HealthChecks(Service):
         elif not reason and target.out and target.streak >= target.check.successes:
             self._useAgain(target)
 
-    def _leaveOut(self, target: _Target) -> None:
+    def _leaveOut(self, target: HealthTarget) -> None:
         if not target.out:
             self.log.warn(
                 "{agent} gets no requests for {service}: {reason}", agent=target.tunnel.principal.agent, service=target.key,
@@ -190,7 +151,7 @@ class HealthChecks(Service):
         target.out = target.reason
         self._edge.registry.leaveOut(target.key, target.tunnel)
 
-    def _useAgain(self, target: _Target) -> None:
+    def _useAgain(self, target: HealthTarget) -> None:
         self.log.info(
             "{agent} gets requests for {service} again", agent=target.tunnel.principal.agent, service=target.key,
             status="health",
@@ -212,7 +173,7 @@ class HealthChecks(Service):
         for key, target in found.items():
             self._targets.setdefault(key, target)
 
-    def _forget(self, key: Key, target: _Target) -> None:
+    def _forget(self, key: Key, target: HealthTarget) -> None:
         del self._targets[key]
         probe, target.probe = target.probe, None
         if probe is not None:
@@ -220,7 +181,7 @@ class HealthChecks(Service):
         if target.out:
             self._edge.registry.useAgain(target.key, target.tunnel)
 
-    def _published(self) -> Iterator[_Target]:
+    def _published(self) -> Iterator[HealthTarget]:
         hosts = {agent: host for host, agent in self._edge.hosts if host in self._checks}
         for tunnel in self._edge.registry:
             agent = tunnel.principal.agent
@@ -235,85 +196,7 @@ class HealthChecks(Service):
                 if device == agent:
                     yield self._target(tunnel, check, to, f"127.0.0.1:{port}")
 
-    def _target(self, tunnel: ITunnel, check: HealthCheck, key: str, host: str) -> _Target:
-        return _Target(tunnel, check, key, purposeOf(key), check.host or host, self._edge.clock.seconds())
+    def _target(self, tunnel: ITunnel, check: HealthCheck, key: str, host: str) -> HealthTarget:
+        from tunnelstack.edge.health_probe import HealthTarget  # as above
 
-
-@implementer(IExchangeReceiver)
-class _Probe:
-    """
-    One request.
-    """
-
-    def __init__(self, checks: HealthChecks, target: _Target, deadline: float) -> None:
-        """
-        @param deadline: of the response, in seconds of the clock.
-        """
-        self._checks = checks
-        self._target = target
-        self._deadline = deadline
-        self._octets = 0
-        self._concluded = False
-        self._exchange: IExchange | None = None
-
-    def begin(self) -> None:
-        """
-        Send the request.
-        """
-        target = self._target
-        fields = [(b"Host", target.host.encode()), (b"User-Agent", AGENT), (b"Accept", b"*/*")]
-        try:
-            self._exchange = target.tunnel.exchange(target.purpose, self)
-            self._exchange.sendHead(RequestHead(b"GET", target.check.path.encode(), fields))
-            self._exchange.end()
-        except TunnelError as error:
-            self._over(str(error) if isinstance(error, ExchangeFailed) else "its agent cannot carry requests")
-
-    def checkDeadline(self, now: float) -> None:
-        """
-        Give up if it is too late.
-        """
-        if now >= self._deadline:
-            self.abandon()
-            self._over(f"no answer within {self._target.check.timeoutSeconds:g} s")
-
-    def abandon(self) -> None:
-        """
-        Receive nothing more.
-        """
-        if self._exchange is not None:
-            self._exchange.cancel(FailureKind.CLIENT_CLOSED)
-
-    def informational(self, head: ResponseHead) -> None:
-        """
-        The final response is waited for.
-        """
-
-    def headReceived(self, head: ResponseHead) -> None:
-        success = self._target.check.isSuccess(head.status)
-        self._conclude("" if success else f"it answered {head.status}")
-
-    def bodyReceived(self, octets: bytes) -> None:
-        self._octets += len(octets)
-        if self._octets > MOST_OCTETS:
-            self.abandon()
-            self._over("")
-
-    def ended(self, trailers: object) -> None:
-        self._over("")
-
-    def failed(self, reason: ExchangeFailed) -> None:
-        self._over(reason.sentence.rstrip("."))
-
-    def _over(self, reason: str) -> None:
-        if self._target.probe is self:
-            self._target.probe = None
-            self._conclude(reason)
-
-    def _conclude(self, reason: str) -> None:
-        """
-        @param reason: why it failed; that counts only if there was no head.
-        """
-        if not self._concluded:
-            self._concluded = True
-            self._checks.concluded(self._target, reason)
+        return HealthTarget(tunnel, check, key, purposeOf(key), check.host or host, self._edge.clock.seconds())
