@@ -17,6 +17,7 @@ from unittest.mock import Mock
 from attrs import evolve
 from twisted.internet.address import IPv4Address
 
+from tunnelstack.control.auth.token_store import TOKENS_FILE, TokenStore
 from tunnelstack.control.config.dev_edge import readDevEdge, writeDevEdge
 from tunnelstack.control.config.records import EdgeAddress, EdgeConfig, Route
 from tunnelstack.control.config.upkeep import HealthCheck
@@ -80,6 +81,8 @@ class UsedEdge:
         self._edge.health._target(Mock(), HealthCheck(to="shop"), "shop", "shop.example")
         writeDevEdge(self._state, EdgeAddress(url="http://localhost:1", token="ts_0123abcd_secretsecretsecret"))
         readDevEdge(self._state)
+        self._state.write(TOKENS_FILE, "")
+        TokenStore(self._state).read()
 
     def _ask(self, port: int, path: str, host: str = "localhost") -> None:
         caller = Caller()

@@ -11,6 +11,7 @@ from importlib import import_module
 
 DEFERRED = (
     "tomllib",                                         # its end, see L{tunnelstack.edge.dev_file}
+    "tunnelstack.control.config.reader",               # tokens that "tunnelstack token" makes
     "tunnelstack.control.config.reload",               # a reload
     "tunnelstack.edge.administration",                 # a request to the administration, or SIGUSR2
     "tunnelstack.edge.health_probe",                   # a configuration with health checks

@@ -17,7 +17,6 @@ from twisted.python import usage
 from tunnelstack.control.access_log import Output, accessLog
 from tunnelstack.control.auth.tokens import digestOf, identifierOf
 from tunnelstack.control.config.dev_edge import keptDevToken
-from tunnelstack.control.config.reader import parseEdge
 from tunnelstack.control.config.records import DEV_PORT, EdgeConfig, ListenerConfig, TokenRecord
 from tunnelstack.control.config.shorthand import isPort
 from tunnelstack.control.config.sources import CONFIG, Sources
@@ -160,8 +159,7 @@ class Options(BaseOptions):
         @raise ConfigurationError: a setting is invalid.
         """
         sources = Sources(self._environ)
-        path = self.file
-        config = parseEdge(readFile(path), path) if path else EdgeConfig()
+        config = _readFrom(self.file) if self.file else EdgeConfig()
         listen = self._listen()
         config = evolve(config, listen=listen, listeners=()) if listen else self._handedOver(config)
         domain = self._domain()
@@ -287,6 +285,15 @@ def _hasIPv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def _readFrom(path: str) -> EdgeConfig:
+    """
+    @raise ConfigurationError: the file cannot be read, or has mistakes.
+    """
+    from tunnelstack.control.config.reader import parseEdge  # an edge for development has no file
+
+    return parseEdge(readFile(path), path)
 
 
 def makeService(options: Options) -> ProcessLifecycle:

@@ -13,7 +13,6 @@ from fcntl import LOCK_EX, flock
 from attrs import frozen
 
 from tunnelstack.control.auth.tokens import formatTime
-from tunnelstack.control.config.reader import parseTokens
 from tunnelstack.control.config.records import NEVER, TokenRecord
 from tunnelstack.errors import ConfigurationError
 from tunnelstack.settings.record import Record
@@ -44,7 +43,11 @@ class TokenStore(Record):
         @raise ConfigurationError: the file cannot be read or parsed.
         """
         text = self.state.read(TOKENS_FILE)
-        return () if text is None else parseTokens(text, self.path)
+        if text is None:
+            return ()
+        from tunnelstack.control.config.reader import parseTokens  # for edges that have a file
+
+        return parseTokens(text, self.path)
 
     def modificationStamp(self) -> tuple[int, ...]:
         """

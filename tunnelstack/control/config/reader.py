@@ -5,6 +5,7 @@ Parse TOML files into records of configuration.  Each mistake is reported with i
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Hashable, Iterable, Mapping
 from datetime import datetime
 from typing import TypeVar, get_args, get_origin, get_type_hints
@@ -269,8 +270,6 @@ def _checkRole(document: Mapping[str, object], name: str, role: str) -> None:
 
 
 def _load(text: str, name: str) -> dict[str, object]:
-    import tomllib  # an edge or an agent for development has no file
-
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as broken:
