@@ -123,9 +123,9 @@ class HealthChecks(Service):
                 self._begin(target, now)
 
     def _begin(self, target: HealthTarget, now: float) -> None:
-        target.due = now + target.check.intervalSeconds
         from tunnelstack.edge.health_probe import HealthProbe  # most edges check nothing
 
+        target.due = now + target.check.intervalSeconds
         target.probe = HealthProbe(target, now + target.check.timeoutSeconds, self.concluded)
         target.probe.begin()
 

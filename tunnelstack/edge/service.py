@@ -223,17 +223,14 @@ class EdgeService(MultiService):
 
     def _makeRoutes(self, config: EdgeConfig) -> RouteTable:
         return RouteTable(
-            config.domain, config.routes, config.agentHosts, policy=self._policyOf,
-            hosts=self.hosts,
+            config.domain, config.routes, config.agentHosts, policy=self._policyOf, hosts=self.hosts
         )
 
     def _policyOf(self, route: Route) -> AccessPolicy | None:
         """
         @return: what a route requires of requests; C{None} if it allows all.
         """
-        from tunnelstack.edge.public.access_policy import (
-            AccessPolicy,  # an edge for development has no routes
-        )
+        from tunnelstack.edge.public.access_policy import AccessPolicy  # see L{tunnelstack.edge.deferred}
 
         return AccessPolicy.of(route, self.clock)
 
