@@ -22,6 +22,7 @@ from tunnelstack.control.config.dev_edge import readDevEdge, writeDevEdge
 from tunnelstack.control.config.records import EdgeAddress, EdgeConfig, Route
 from tunnelstack.control.config.upkeep import HealthCheck
 from tunnelstack.dialect.session_tunnel import SessionTunnel
+from tunnelstack.edge.deferred import DEFERRED
 from tunnelstack.edge.service import EdgeService
 from tunnelstack.interfaces import IReactor
 from tunnelstack.records import UDPPurpose
@@ -97,6 +98,8 @@ def main() -> None:
     """
     Use an edge.
     """
+    for name in DEFERRED:                     # what this module itself needs has loaded some of them
+        sys.modules.pop(name, None)
     with tempfile.TemporaryDirectory() as folder:
         used = UsedEdge(Path(folder), sys.argv[1] == "patient")
         before = set(sys.modules)

@@ -349,7 +349,6 @@ class AccessTests(PublicCase):
         self.assertEqual(self.log.pop().status, 499)
 
 
-
 class CountsTests(PublicCase):
     """
     Requests are counted, with a log and without.

@@ -115,6 +115,18 @@ class LookTests(SynchronousTestCase):
         looks = self.turn(SPIN_SECONDS / 2)
         self.assertEqual(offered, list(range(1, looks)))
 
+    def test_whatOthersDoMeanwhileIsFound(self) -> None:
+        """
+        Also if they kept the processor for long.
+        """
+        def work() -> None:
+            self.poller.now += 10 * SPIN_SECONDS
+
+        self.patch(busypoll, "sched_yield", work)
+        for _ in range(10):
+            self.assertEqual(self.turn(5 * SPIN_SECONDS), 2)
+            self.assertEqual(set(self.poller.asked), {0}, "it did not sleep")
+
     def test_whatIsThereIsNotLookedForTwice(self) -> None:
         self.assertEqual(self.turn(0), 1)
 

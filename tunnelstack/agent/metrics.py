@@ -77,7 +77,7 @@ class AgentMetrics(ReactorLag):
     """
     The metrics of one agent.
 
-    @ivar exchanges: counts the requests; called with the record of each that has ended.
+    @ivar exchanges: counts the requests; called with the records of those that dialects serve themselves.
     @ivar addresses: where it listens.
     """
 

@@ -31,15 +31,15 @@ from tunnelstack.settings.setting import formatValue
 from tunnelstack.settings.suggestion import didYouMean
 from tunnelstack.wire.printable_text import LINE, printable, printable_lines
 
-RUNNING = 3500, 2, 25
-"""The thresholds of the garbage collector while a service runs.  Python's are 700, 10 and 10.  There may be a thousand records
-of requests whose lines of the access log are not written yet: they are not looked at.  The middle generation is collected as
-often as with Python's thresholds.  All objects are looked at for each 175 000 that were made and not freed, instead of 70 000;
-an agent has 120 at an edge."""
+RUNNING = 3500, 1, 24
+"""The thresholds of the garbage collector while a service runs.  Those of Python 3.11 are 700, 10 and 10.  There may be a
+thousand records of requests whose lines of the access log are not written yet: they are not looked at.  The middle generation
+is collected about as often as with Python's thresholds: a collection is due when a count is above its threshold.  All objects
+are looked at for each 175 000 that were made and not freed, instead of 70 000; an agent has 120 at an edge."""
 
 USUAL = gc.get_threshold()
 LOADING = 2000, 10, 1000
-"""The same until a service runs.  Nearly all that is made until then stays, and with Python's
+"""The thresholds until a service runs.  Nearly all that is made until then stays, and with Python's
 own thresholds a fifth of the time went to looking at it.  Higher ones than these gain little, and garbage takes more memory."""
 
 HELP = """

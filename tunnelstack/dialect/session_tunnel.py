@@ -102,7 +102,7 @@ class SessionTunnel(Generic[S]):
         return self._endpointFor(purpose, visitor, wait)
 
     def datagramEndpointFor(self, purpose: UDPPurpose, visitor: Visitor | None = None) -> IDatagramClientEndpoint:
-        from tunnelstack.stream.datagrams import DatagramStreamEndpoint  # most agents have no UDP service
+        from tunnelstack.stream.datagrams import DatagramStreamEndpoint  # see L{tunnelstack.edge.deferred}
 
         return DatagramStreamEndpoint(self.endpointFor(purpose, visitor))
 

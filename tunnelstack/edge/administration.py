@@ -28,9 +28,9 @@ from tunnelstack.pages.resources import PageFiles
 NO_METRICS = "this edge has no metrics: set enabled = true in [metrics], and restart it"
 
 
-class EdgeProcess(Protocol):
+class ProcessControl(Protocol):
     """
-    The process of the edge, such as an L{AdminService<tunnelstack.edge.admin.AdminService>}, whose attributes these are.
+    What can be done to the process of the edge: an L{AdminService<tunnelstack.edge.admin.AdminService>} has these attributes.
     """
 
     stop: Callable[[], object] | None
@@ -48,7 +48,7 @@ class EdgeAdministration:
     @ivar postHandlers: functions of a decoded JSON object that answer POST requests, by path.
     """
 
-    def __init__(self, edge: RunningEdge, process: EdgeProcess) -> None:
+    def __init__(self, edge: RunningEdge, process: ProcessControl) -> None:
         self._edge = edge
         self._process = process
         self.work = SlicedWork(edge.clock)

@@ -10,15 +10,16 @@ from __future__ import annotations
 from importlib import import_module
 
 DEFERRED = (
-    "tomllib",                                         # its end, see L{tunnelstack.edge.dev_file}
+    "tomllib",                                         # another edge with the same state folder, when it starts
     "tunnelstack.control.config.reader",               # tokens that "tunnelstack token" makes
     "tunnelstack.control.config.reload",               # a reload
-    "tunnelstack.edge.administration",                 # a request to the administration, or SIGUSR2
+    "tunnelstack.edge.administration",                 # a request to the administration
     "tunnelstack.edge.health_probe",                   # a configuration with health checks
     "tunnelstack.edge.public.access_policy",           # a configuration with routes
     "tunnelstack.edge.public.udp_flows",               # an agent with a UDP service
     "tunnelstack.edge.round_trips",                    # a list of agents
     "tunnelstack.edge.service_page",                   # a browser at the edge's own host
+    "tunnelstack.edge.status",                         # SIGUSR2
     "tunnelstack.stream.datagrams",                    # a datagram to a UDP service
 )
 """With all that they import."""

@@ -123,7 +123,7 @@ class HealthChecks(Service):
                 self._begin(target, now)
 
     def _begin(self, target: HealthTarget, now: float) -> None:
-        from tunnelstack.edge.health_probe import HealthProbe  # most edges check nothing
+        from tunnelstack.edge.health_probe import HealthProbe  # see L{tunnelstack.edge.deferred}
 
         target.due = now + target.check.intervalSeconds
         target.probe = HealthProbe(target, now + target.check.timeoutSeconds, self.concluded)
@@ -197,6 +197,6 @@ class HealthChecks(Service):
                     yield self._target(tunnel, check, to, f"127.0.0.1:{port}")
 
     def _target(self, tunnel: ITunnel, check: HealthCheck, key: str, host: str) -> HealthTarget:
-        from tunnelstack.edge.health_probe import HealthTarget  # as above
+        from tunnelstack.edge.health_probe import HealthTarget  # the same
 
         return HealthTarget(tunnel, check, key, purposeOf(key), check.host or host, self._edge.clock.seconds())

@@ -24,7 +24,7 @@ class EdgeMetrics(ReactorLag):
     """
     The metrics of one edge.
 
-    @ivar exchanges: counts the requests of visitors; called with the record of each that has ended.
+    @ivar exchanges: counts the requests of visitors.
     """
 
     def __init__(self, edge: RunningEdge) -> None:

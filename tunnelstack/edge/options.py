@@ -291,7 +291,7 @@ def _readFrom(path: str) -> EdgeConfig:
     """
     @raise ConfigurationError: the file cannot be read, or has mistakes.
     """
-    from tunnelstack.control.config.reader import parseEdge  # an edge for development has no file
+    from tunnelstack.control.config.reader import parseEdge  # most edges for development have no file
 
     return parseEdge(readFile(path), path)
 

@@ -437,7 +437,7 @@ class EdgeService(MultiService):
         """
         Log the state of the edge and of each agent.
         """
-        from tunnelstack.edge.status import agentsOf, outboundAgentsOf, statusOf  # as for a reload
+        from tunnelstack.edge.status import agentsOf, outboundAgentsOf, statusOf  # see edge/deferred.py
 
         self.log.info("{report}", report=statusOf(self), status="state")
         for agent in (*agentsOf(self), *outboundAgentsOf(self)):

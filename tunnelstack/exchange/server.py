@@ -112,8 +112,9 @@ class HTTPServerProtocol(Protocol):
         @param doors: called with each head.  A server that it returns serves the exchange instead of C{server}, and may take
             the connection over.
         @param begun: called when the head of a response is written, unless the response is written at once.
-        @param done: called when an exchange is over, answered or not.
-        @param notes: where an exchange is noted instead, if that says all of it: its C{context} is the time when it began.
+        @param done: called when an exchange is over, answered or not, unless it is noted;
+        @param notes: here an exchange is noted whose C{context} is the time when it began, a C{float}, and whose response had
+            the status L{OK} and was written at once, as long as there is room.
         @param first: has the deadlines of the first heads of all connections.
         @param firstHeads: first heads of other connections with the same C{limits}.
         """

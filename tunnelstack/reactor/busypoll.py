@@ -213,7 +213,7 @@ class BusyPollReactor(EPollReactor):
         Poll until a descriptor is ready.  Between two looks the processor is offered to other programs, since what the reactor
         waits for often depends on one that has to wait for a processor.
 
-        @param seconds: how long at most.
+        @param seconds: how long at most, unless others keep the processor for longer.
         @param most: how many events to return at most.
         @return: the events; none if time is up.
         """
@@ -223,11 +223,11 @@ class BusyPollReactor(EPollReactor):
         end = monotonic() + seconds
         sched_yield()
         while not (ready := poll(0, most)):
-            sched_yield()
             if monotonic() >= end:
                 self._missed = min(self._missed + 1, MAX_SKIP_EXPONENT)
                 self._skip = 1 << self._missed
                 return ready
+            sched_yield()
         self._missed //= 2
         return ready
 

@@ -36,7 +36,7 @@ def readDevEdge(state: StateDirectory) -> EdgeAddress | None:
     text = state.read(DEV_FILE)
     if text is None:
         return None
-    import tomllib  # an edge does not read it before its end
+    import tomllib  # an edge reads the file only if another edge has written it
 
     try:
         kept = tomllib.loads(text)

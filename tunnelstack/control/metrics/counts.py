@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from tunnelstack.control.access_record import CLIENT_CLOSED, AccessRecord, failureCode
-from tunnelstack.control.metrics.exchange_notes import MOST_NOTED, ExchangeNotes
+from tunnelstack.control.metrics.exchange_notes import ExchangeNotes
 from tunnelstack.control.metrics.families import SECONDS_BOUNDS
 from tunnelstack.control.request_times import NEVER
 
@@ -207,7 +207,7 @@ class ExchangeCounts:
 
     def exchangeEnded(self, exchange: CountedExchange, now: float) -> None:
         """
-        An exchange is over.  Nothing happens for one that is not counted.
+        An exchange is over.  One of which more is recorded is handed to C{recordEnded}; one without a context is not counted.
         """
         began = exchange.context
         if type(began) is float:
@@ -217,7 +217,7 @@ class ExchangeCounts:
                 self.add(exchange.status, exchange.octets, seconds, seconds, "", "")
             else:
                 self.add(CLIENT_CLOSED, exchange.octets, seconds, NEVER, "", "")
-            if len(self.notes.seconds) >= MOST_NOTED:
+            if len(self.notes.seconds) >= self.notes.most:
                 self.fold()
         elif type(began) is tuple:
             exchange.context = None

@@ -72,7 +72,7 @@ class UDPPorts:
         self._nextTrace = traceIdentifiers()
 
     def _listen(self, port: int, name: str, address: str) -> IListeningPort:
-        from tunnelstack.edge.public.udp_flows import UDPPort  # most agents have no UDP service
+        from tunnelstack.edge.public.udp_flows import UDPPort  # see L{tunnelstack.edge.deferred}
         from tunnelstack.transport.udp import LARGEST_DATAGRAM
 
         where = address or self._interface
