@@ -76,7 +76,7 @@ class Scale:
     @ivar counted: requests whose calls are counted.
     @ivar pairs: windows with and without something that is compared within one run;
     @ivar window: and seconds of each.
-    @ivar starts: starts of each program whose start is measured, or which is compared with another of the same kind.
+    @ivar starts: how often a program is started whose start is measured, or which is compared with another of its kind.
     @ivar questions: of all streams together, for a point of a curve.
     @ivar manyStreams: where the curves of streams have points;
     @ivar manyAgents: those of agents;

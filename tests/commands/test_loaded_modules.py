@@ -88,7 +88,7 @@ EDGE = {
 }  # fmt: skip
 DEVELOPMENT = {
     *DEFERRED, "tunnelstack.control.metrics", "tunnelstack.edge.dashboard",
-    "tunnelstack.edge.running_edge", "tunnelstack.edge.status", "tunnelstack.exchange.bounded_factory", "tunnelstack.pages",
+    "tunnelstack.edge.running_edge", "tunnelstack.exchange.bounded_factory", "tunnelstack.pages",
     "tunnelstack.transport.datagram_splice", "tunnelstack.transport.udp", "tunnelstack.transport.verification",
 }  # fmt: skip
 AGENT = {

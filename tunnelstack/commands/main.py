@@ -39,8 +39,8 @@ are looked at for each 175 000 that were made and not freed, instead of 70 000; 
 
 USUAL = gc.get_threshold()
 LOADING = 2000, 10, 1000
-"""The thresholds until a service runs.  Nearly all that is made until then stays, and with Python's
-own thresholds a fifth of the time went to looking at it.  Higher ones than these gain little, and garbage takes more memory."""
+"""The thresholds until a service runs.  Nearly all that is made until then stays, and with Python's own thresholds a fifth of
+the time went to looking at it.  Higher ones than these gain little, and garbage takes more memory."""
 
 HELP = """
 Usage: tunnelstack COMMAND ...

@@ -197,6 +197,6 @@ class HealthChecks(Service):
                     yield self._target(tunnel, check, to, f"127.0.0.1:{port}")
 
     def _target(self, tunnel: ITunnel, check: HealthCheck, key: str, host: str) -> HealthTarget:
-        from tunnelstack.edge.health_probe import HealthTarget  # the same
+        from tunnelstack.edge.health_probe import HealthTarget  # see L{tunnelstack.edge.deferred}
 
         return HealthTarget(tunnel, check, key, purposeOf(key), check.host or host, self._edge.clock.seconds())

@@ -221,15 +221,15 @@ class BusyPollReactor(EPollReactor):
         if ready := poll(0, most):
             return ready                      # it was ready before the polling, which therefore proves nothing
         end = monotonic() + seconds
-        sched_yield()
-        while not (ready := poll(0, most)):
+        while True:
+            sched_yield()
+            if ready := poll(0, most):
+                self._missed //= 2
+                return ready
             if monotonic() >= end:
                 self._missed = min(self._missed + 1, MAX_SKIP_EXPONENT)
                 self._skip = 1 << self._missed
-                return ready
-            sched_yield()
-        self._missed //= 2
-        return ready
+                return []
 
 
 def install() -> None:

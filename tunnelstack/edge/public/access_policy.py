@@ -21,8 +21,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from tunnelstack.control.config.records import Route
-from tunnelstack.edge.public.agent_limits import rateLimitExceeded
-from tunnelstack.edge.public.rate import Bucket, KeyedRates, Rate, rateLimitKey
+from tunnelstack.edge.public.rate import Bucket, KeyedRates, Rate, rateLimitExceeded, rateLimitKey
 from tunnelstack.edge.public.visitor_cookies import (
     CREDENTIAL_NAMES,
     CREDENTIALS,

@@ -5,14 +5,12 @@ How many requests and octets the edge forwards for each agent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
 
 from attrs import frozen
 
 from tunnelstack.control.auth.tokens import IToken
 from tunnelstack.control.config.records import Limits
 from tunnelstack.edge.public.rate import Bucket, Rate
-from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.records import Principal
 from tunnelstack.settings.record import Record
 
@@ -82,13 +80,3 @@ class AgentRateLimits:
                 Rate(perSecond) if perSecond else None, (Bucket(octets),) if octets else ()
             )
         return rateLimit
-
-
-def rateLimitExceeded(rate: Rate | None, now: float) -> ExchangeFailed | None:
-    """
-    Count one request.
-
-    @return: C{None} if it is within the limit, or why it is rejected.
-    """
-    wait = rate.take(now) if rate is not None else 0.0
-    return ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=max(1, ceil(wait))) if wait else None

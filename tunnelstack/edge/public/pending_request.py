@@ -19,8 +19,8 @@ from tunnelstack.wire.http1.head import ResponseHead
 @implementer(IExchangeReceiver)
 class PendingRequest:
     """
-    The receiver of a request whose password is being verified.  It keeps what arrives meanwhile, which is little because the
-    connection is paused.
+    The receiver of a request whose password is being verified, or whose agent is expected to come back.  It keeps what arrives
+    meanwhile, which is little because the connection is paused.
     """
 
     log = Logger()

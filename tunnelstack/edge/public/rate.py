@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import lru_cache
+from math import ceil
 
+from tunnelstack.exchange.errors import ExchangeFailed, FailureKind
 from tunnelstack.wire.addresses import read_address
 
 REMEMBERED = 1024
@@ -135,3 +137,13 @@ def rateLimitKey(address: str) -> str:
     if parsed is None or parsed.is_loopback:
         return ""
     return str(parsed) if parsed.version == 4 else f"{int(parsed) >> (128 - PREFIX):x}"
+
+
+def rateLimitExceeded(rate: Rate | None, now: float) -> ExchangeFailed | None:
+    """
+    Count one request.
+
+    @return: C{None} if it is within the limit, or why it is rejected.
+    """
+    wait = rate.take(now) if rate is not None else 0.0
+    return ExchangeFailed(FailureKind.RATE_LIMITED, retryAfter=max(1, ceil(wait))) if wait else None

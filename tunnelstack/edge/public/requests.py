@@ -21,11 +21,10 @@ from zope.interface import implementer
 from tunnelstack.control.access_record import ObservedRequest, RequestDescription, visibleTarget
 from tunnelstack.control.request_times import NEVER
 from tunnelstack.edge.listeners import EdgeListener
-from tunnelstack.edge.public.agent_limits import rateLimitExceeded
 from tunnelstack.edge.public.bandwidth import MeteredExchange, backlogExceeded
 from tunnelstack.edge.public.gaps import RECENT_SECONDS, acceptsOnlyEvents
 from tunnelstack.edge.public.pending_request import PendingRequest
-from tunnelstack.edge.public.rate import Bucket
+from tunnelstack.edge.public.rate import Bucket, rateLimitExceeded
 from tunnelstack.edge.public.routes import Destination, normalizedHost
 from tunnelstack.edge.public.site import PublicSite
 from tunnelstack.exchange.bounds import OWN_OCTETS
